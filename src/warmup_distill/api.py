@@ -1,0 +1,83 @@
+"""For those who have a training script of their own: rollouts and pairs without a run directory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from warmup_distill.chat import Format, encode_prompt
+from warmup_distill.config import PairsSection, RolloutsSection
+from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.pairing import select_pairs
+from warmup_distill.records import Prompt, Rollout
+from warmup_distill.stages.rollouts import roll_out
+from warmup_distill.vocabulary import shared_vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutSet:
+    """Rollouts with the prompts and the tokenizer that they belong to."""
+
+    tokenizer: Any
+    prompts: list[Prompt]
+    rollouts: list[Rollout]
+
+
+def build_rollouts(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    seed: int = 0,
+    **settings: Any,
+) -> RolloutSet:
+    """Sample from the student, let the teacher check every token and continue at mismatches.
+
+    Args:
+        student: a causal language model.
+        teacher: one with the same tokenizer.
+        tokenizer: of both; prompts are a user's turn if it has a chat template, else plain text.
+        prompts: what the user asks.
+        seed: of all draws.
+        settings: fields of the recipe's section `rollouts`, such as `num_samples=8`,
+            `margin_threshold=4.0`, `max_new_tokens=256`.
+
+    Example:
+        >>> rollouts = build_rollouts(student, teacher, tokenizer, ["What is 2 + 2?"])
+        >>> dataset = build_pairs(rollouts)  # TRL's DPOTrainer takes it as it is
+    """
+    section = RolloutsSection(**settings)
+    configs = {"student": student.config, "teacher": teacher.config}
+    generation = [student.generation_config, teacher.generation_config]
+    vocabulary = shared_vocabulary(tokenizer, tokenizer, configs, generation)
+    format: Format = "chat" if tokenizer.chat_template else "text"
+    records = [
+        Prompt(
+            prompt_id=f"prompt-{index:06d}",
+            prompt_ids=encode_prompt(tokenizer, text, format),
+            text=text,
+            reference=None,
+            answer=None,
+        )
+        for index, text in enumerate(prompts)
+    ]
+    engine = TransformersEngine(student, teacher, vocabulary, section.batch_size)
+    rollouts = roll_out(engine, records, section, seed)
+    return RolloutSet(tokenizer=tokenizer, prompts=records, rollouts=rollouts)
+
+
+def build_pairs(rollout_set: RolloutSet, **settings: Any) -> Dataset:
+    """Preference pairs with the columns of `records.Pair`, among them the `prompt`, `chosen` and
+    `rejected` texts that TRL's DPOTrainer reads.
+
+    Args:
+        rollout_set: what `build_rollouts` returned.
+        settings: fields of the recipe's section `pairs`, such as `max_per_prompt=4`.
+    """
+    prompts = {prompt.prompt_id: prompt for prompt in rollout_set.prompts}
+    section = PairsSection(**settings)
+    pairs, _ = select_pairs(rollout_set.rollouts, prompts, rollout_set.tokenizer, section)
+    return Dataset.from_list([vars(pair) for pair in pairs])

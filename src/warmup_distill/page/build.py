@@ -1,0 +1,124 @@
+"""The page as one string: templates, style and script put together under a strict policy.
+
+Everything that is printed is escaped and cleaned; data for the script travels as JSON that cannot
+end its element; the browser runs and applies only the script and style whose hashes the page names,
+and may load nothing.
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from warmup_distill.config import Recipe
+from warmup_distill.page import charts, words
+from warmup_distill.page.cards import VERDICTS, margin_edges
+from warmup_distill.page.charts import Chart
+from warmup_distill.page.mismatches import Survey
+from warmup_distill.page.table import Finding, TableRow
+from warmup_distill.recipe import dump_recipe
+
+_HERE = Path(__file__).parent
+
+FILTER_WORDS = {
+    "equal": "equal to the student's own",
+    "truncated": "cut off by the length limit",
+    "verifier": "dropped by the verifier",
+    "rouge_l": "dropped by Rouge-L",
+    "reward_model": "dropped by the reward model",
+    "max_per_prompt": "beyond the cap per prompt",
+}
+"""What each filter of the `pairs` stage drops, as the page says it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Everything that the page shows."""
+
+    name: str
+    recipe: Recipe
+    manifest: dict[str, Any]
+    prompts: int
+    table: Sequence[TableRow]
+    findings: Sequence[Finding]
+    survey: Survey
+    mismatch_charts: Sequence[Chart | str]
+    training_charts: Sequence[Chart | str]
+    cards: Sequence[dict[str, Any]]
+
+
+def render(page: Page) -> str:
+    """The page as HTML that opens from disk, without a network."""
+    style, script = _asset("style.css"), _asset("viewer.js")
+    stages = page.manifest.get("stages", {})
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            page=page,
+            stages=stages,
+            pair_counts=stages.get("pairs", {}).get("counts", {}),
+            seconds=sum(stage.get("seconds", 0) for stage in stages.values()),
+            recipe_text=dump_recipe(page.recipe),
+            viewer=_viewer_data(page),
+            style=Markup(style),
+            script=Markup(script),
+            policy=_policy(style, script),
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # and keys as they come
+    environment.filters.update(
+        count=words.count,
+        decimal=words.decimal,
+        percent=words.percent,
+        duration=words.duration,
+        listing=words.listing,
+    )
+    environment.globals.update(plot=charts, filter_words=FILTER_WORDS, verdict_words=VERDICTS)
+    return environment
+
+
+def _printable(value: Any) -> Any:
+    """Every value that a template prints passes here; markup of our own stays as it is."""
+    return words.clean(value) if isinstance(value, str) and type(value) is not Markup else value
+
+
+def _asset(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """A Content-Security-Policy that allows this style and this script and nothing else."""
+    return (
+        f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source(content: str) -> str:
+    digest = hashlib.sha256(content.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _viewer_data(page: Page) -> dict[str, Any]:
+    return {
+        "cards": page.cards,
+        "edges": margin_edges(page.recipe.rollouts.margin_threshold),
+        "verdicts": VERDICTS,
+    }

@@ -1,0 +1,75 @@
+"""Text and numbers as the page shows them."""
+
+import re
+from typing import Any
+
+MINUS = "\N{MINUS SIGN}"
+
+# Control characters but tab and newline, marks that turn the reading direction, and surrogates,
+# which UTF-8 cannot hold. A model can write any of them; a page that shows them can be made to
+# look like another one.
+_UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def clean(text: str) -> str:
+    """The text without characters that hide or reorder what is read.
+
+    Example:
+        >>> clean("a\\x1b[31mb\\u202ec\\n")
+        'a[31mbc\\n'
+    """
+    return _UNSAFE.sub("", text)
+
+
+def count(value: int) -> str:
+    """A count with thousands separated.
+
+    Example:
+        >>> count(12345)
+        '12,345'
+    """
+    return f"{value:,}".replace("-", MINUS)
+
+
+def decimal(value: float, digits: int = 1, *, sign: bool = False) -> str:
+    """A number with a fixed number of digits and a true minus sign; `sign` adds a plus."""
+    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    return text.replace("-", MINUS)
+
+
+def percent(part: float, whole: float = 1) -> str:
+    """A share in percent: one digit below ten percent, none above.
+
+    Example:
+        >>> percent(1, 3), percent(1, 40)
+        ('33%', '2.5%')
+    """
+    share = 100 * part / whole if whole else 0.0
+    return f"{share:.0f}%" if share >= 9.95 or share == 0 else f"{share:.1f}%"
+
+
+def duration(seconds: float) -> str:
+    """A time in the two units that matter.
+
+    Example:
+        >>> duration(4.24), duration(75), duration(7384)
+        ('4.2 s', '1 min 15 s', '2 h 3 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def listing(counts: dict[str, Any]) -> str:
+    """The numbers among some counts in one line.
+
+    Example:
+        >>> listing({"prompts": 1200, "too_long": 3})
+        'prompts 1,200, too long 3'
+    """
+    numbers = {name: value for name, value in counts.items() if isinstance(value, int | float)}
+    return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in numbers.items())

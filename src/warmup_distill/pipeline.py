@@ -1,0 +1,127 @@
+"""The order of the stages, and how a run picks up where it stopped."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from warmup_distill.chat import Format
+from warmup_distill.config import Recipe, Source
+from warmup_distill.errors import RunError
+from warmup_distill.manifest import Manifest
+from warmup_distill.models import require_weights
+from warmup_distill.prompting import read_prompts
+from warmup_distill.session import Session
+from warmup_distill.stages.distill import cut_student, distill_control, distill_warmed_up
+from warmup_distill.stages.evaluate import evaluate_models
+from warmup_distill.stages.pairs import write_pairs
+from warmup_distill.stages.prompts import write_prompts
+from warmup_distill.stages.report import make_report
+from warmup_distill.stages.rollouts import write_rollouts
+from warmup_distill.stages.warmup import train_warmup
+
+logger = logging.getLogger(__name__)
+
+Stage = Callable[[Session], dict[str, Any]]
+
+STAGES: dict[str, Stage] = {
+    "prompts": write_prompts,
+    "cut": cut_student,
+    "rollouts": write_rollouts,
+    "pairs": write_pairs,
+    "warmup": train_warmup,
+    "distill": distill_warmed_up,
+    "control": distill_control,
+    "evaluate": evaluate_models,
+    "report": lambda session: make_report(session.folder, session.recipe, session.tokenizer),
+}
+"""In their order. `cut` and `control` are there only if the recipe asks for them."""
+
+
+def stages_of(recipe: Recipe) -> list[str]:
+    """The stages of a run of this recipe, in order."""
+    left_out = {"cut"} if recipe.cut is None else set()
+    left_out |= set() if recipe.control else {"control"}
+    return [stage for stage in STAGES if stage not in left_out]
+
+
+def run(recipe: Recipe, folder: str | Path) -> Path:
+    """Run all stages that are not complete yet and return the run directory.
+
+    Raises:
+        WarmupDistillError: the recipe, its data or its models are wrong; or the folder belongs to
+            another recipe. Everything that can be checked is checked before anything is written.
+    """
+    folder = Path(folder)
+    session = start(recipe, folder)
+    for stage in stages_of(recipe):
+        run_stage(session, stage)
+    return folder
+
+
+def start(recipe: Recipe, folder: Path) -> Session:
+    """Check what can be checked, then open the run directory."""
+    session = Session(folder, recipe)
+    if not folder.exists() or not any(folder.iterdir()):
+        preflight(session)
+    Manifest(folder).open(recipe)
+    return session
+
+
+def preflight(session: Session) -> None:
+    """Find what is wrong with models, tokenizers and data before anything is written."""
+    recipe = session.recipe
+    for name in (recipe.teacher, recipe.student):
+        require_weights(name)
+    assert session.vocabulary.size and session.tokenizer
+    length = recipe.rollouts.max_new_tokens
+    _require_prompts(session, recipe.prompts, length)
+    for benchmark in recipe.evaluate.benchmarks:
+        _require_prompts(session, benchmark, benchmark.max_new_tokens or length)
+
+
+def _require_prompts(session: Session, source: Source, max_new_tokens: int) -> None:
+    format: Format = session.recipe.prompts.format
+    read_prompts(
+        source, session.tokenizer, format, context=session.context, max_new_tokens=max_new_tokens
+    )
+
+
+def run_stage(session: Session, stage: str) -> None:
+    """Run one stage unless it is complete; the stages before it must be.
+
+    Raises:
+        RunError: a stage before it is missing.
+    """
+    manifest = Manifest(session.folder)
+    if manifest.complete(stage):
+        logger.info("%s: already complete", stage)
+        return
+    order = stages_of(session.recipe)
+    for before in order[: order.index(stage)]:
+        if not manifest.complete(before):
+            raise RunError(
+                f"{stage} needs the stage {before}, which {session.folder} does not have yet. "
+                f"Run `warmup-distill {before} RECIPE` first, or all with `warmup-distill run`."
+            )
+    began = time.perf_counter()
+    counts = STAGES[stage](session)
+    manifest.record(stage, session.recipe, time.perf_counter() - began, counts)
+    logger.info("%s: %s", stage, describe(stage, counts))
+
+
+def describe(stage: str, counts: dict[str, Any]) -> str:
+    """One line about what a stage did."""
+    if stage == "pairs" and counts["pairs"] == 0:
+        if counts["mismatching"] == 0:
+            return (
+                f"no pairs: in none of {counts['rollouts']} completions does the student hold a "
+                "token likelier than the teacher by more than the threshold. There is nothing to "
+                "warm up; the student goes on to distillation as it is."
+            )
+        return (
+            f"no pairs: the filters dropped all {counts['mismatching']} of them. The student goes "
+            "on to distillation as it is; loosen the section `pairs` to warm it up."
+        )
+    return ", ".join(f"{value} {name}" for name, value in counts.items() if isinstance(value, int))

@@ -1,0 +1,1 @@
+"""Scores of completions: final answers, Rouge-L, reward models, agreement with the teacher."""

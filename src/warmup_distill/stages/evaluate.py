@@ -1,0 +1,147 @@
+"""evaluate: every model of the run × every benchmark → scores, predictions, agreement."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from warmup_distill.artifacts import write_json, write_records
+from warmup_distill.chat import decode_completion
+from warmup_distill.config import Benchmark
+from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.models import load_model
+from warmup_distill.prompting import read_prompts
+from warmup_distill.randomness import stream
+from warmup_distill.records import Prediction, Prompt, Sample
+from warmup_distill.scoring.agreement import measure_agreement
+from warmup_distill.scoring.answers import is_right
+from warmup_distill.scoring.rouge import rouge_l
+from warmup_distill.scoring.statistics import estimate
+from warmup_distill.session import Session
+
+DECODINGS: tuple[tuple[Literal["greedy", "sampled"], float], ...] = (
+    ("greedy", 0.0),
+    ("sampled", 1.0),
+)
+"""Name and temperature of the two ways in which every model is asked."""
+
+
+def evaluate_models(session: Session) -> dict[str, int]:
+    """Write evaluate/<model>/ for every model of the run and return the counts."""
+    recipe = session.recipe
+    models = {"student": session.student_name, "warmup": str(session.folder / "warmup")}
+    if recipe.control:
+        models["control"] = str(session.folder / "control")
+    models["distill"] = str(session.folder / "distill")
+    benchmarks = [(b, _prompts(session, b)) for b in recipe.evaluate.benchmarks]
+    total = len(models) * len(DECODINGS) * sum(len(prompts) for _, prompts in benchmarks)
+    with tqdm(total=total, desc="evaluate", unit="completion") as bar:
+        for name, where in models.items():
+            _evaluate_model(session, name, where, benchmarks, bar)
+    return {"models": len(models), "completions": total}
+
+
+def _evaluate_model(
+    session: Session,
+    name: str,
+    where: str,
+    benchmarks: Sequence[tuple[Benchmark, list[Prompt]]],
+    bar: "tqdm[Any]",
+) -> None:
+    folder = session.folder / "evaluate" / name
+    if (folder / "predictions.parquet").exists():  # written last
+        bar.update(len(DECODINGS) * sum(len(prompts) for _, prompts in benchmarks))
+        return
+    model = load_model(where, session.recipe.dtype)
+    everything = []
+    for benchmark, prompts in benchmarks:
+        result, predictions = _evaluate(session, model, benchmark, prompts, bar)
+        write_json(folder / f"{benchmark.name}.json", {"model": name} | result)
+        everything += predictions
+    write_records(folder / "predictions.parquet", Prediction, everything)
+
+
+def _evaluate(
+    session: Session,
+    model: PreTrainedModel,
+    benchmark: Benchmark,
+    prompts: Sequence[Prompt],
+    bar: "tqdm[Any]",
+) -> tuple[dict[str, Any], list[Prediction]]:
+    recipe = session.recipe
+    batch_size = recipe.evaluate.batch_size
+    engine = TransformersEngine(
+        model, session.teacher, session.vocabulary, batch_size, advance=bar.update
+    )
+    predictions: list[Prediction] = []
+    result: dict[str, Any] = {
+        "benchmark": benchmark.name,
+        "metric": benchmark.metric,
+        "prompts": len(prompts),
+    }
+    samples: list[Sample] = []
+    for decoding, temperature in DECODINGS:
+        # Every model gets the same random numbers, so that differences between them are paired.
+        drawn = engine.sample(
+            [prompt.prompt_ids for prompt in prompts],
+            [[stream(recipe.seed, "evaluate", prompt.prompt_id)] for prompt in prompts],
+            max_new_tokens=benchmark.max_new_tokens or recipe.rollouts.max_new_tokens,
+            temperature=temperature,
+        )
+        samples = [sample for (sample,) in drawn]
+        scored = [
+            _predict(session, benchmark, decoding, prompt, sample)
+            for prompt, sample in zip(prompts, samples, strict=True)
+        ]
+        truncated = sum(sample.finish_reason == "length" for sample in samples)
+        values = [prediction.value for prediction in scored]
+        result[decoding] = asdict(estimate(values)) | {"truncated": truncated}
+        predictions += scored
+    count = recipe.evaluate.agreement_prompts
+    agreement = measure_agreement(
+        model,
+        session.teacher,
+        session.vocabulary,
+        [prompt.prompt_ids for prompt in prompts[:count]],
+        [sample.ids for sample in samples[:count]],
+        margin_threshold=recipe.rollouts.margin_threshold,
+        batch_size=batch_size,
+    )
+    return result | {"agreement": asdict(agreement)}, predictions
+
+
+def _predict(
+    session: Session,
+    benchmark: Benchmark,
+    decoding: Literal["greedy", "sampled"],
+    prompt: Prompt,
+    sample: Sample,
+) -> Prediction:
+    text = decode_completion(session.tokenizer, sample.ids)
+    if benchmark.metric == "accuracy":
+        value = 100.0 * is_right(text, prompt.answer or "")
+    else:
+        value = rouge_l(text, prompt.reference or "")
+    return Prediction(
+        benchmark=benchmark.name,
+        decoding=decoding,
+        prompt_id=prompt.prompt_id,
+        prediction=text,
+        reference=prompt.reference,
+        answer=prompt.answer,
+        value=value,
+        finish_reason=sample.finish_reason,
+    )
+
+
+def _prompts(session: Session, benchmark: Benchmark) -> list[Prompt]:
+    prompts, _ = read_prompts(
+        benchmark,
+        session.tokenizer,
+        session.recipe.prompts.format,
+        context=session.context,
+        max_new_tokens=benchmark.max_new_tokens or session.recipe.rollouts.max_new_tokens,
+    )
+    return prompts

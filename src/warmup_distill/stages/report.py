@@ -1,0 +1,83 @@
+"""Stage `report`: one page for people and one file of numbers for programs."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from warmup_distill.artifacts import read_json, read_parts, write_json, write_text
+from warmup_distill.config import Recipe
+from warmup_distill.page.build import Page, render
+from warmup_distill.page.cards import make_card
+from warmup_distill.page.mismatches import mismatch_charts, survey_rollouts
+from warmup_distill.page.table import findings, table_rows
+from warmup_distill.page.training import training_charts
+from warmup_distill.records import Pair, Prompt, Rollout
+
+_Key = tuple[str, int]
+
+
+def make_report(folder: Path, recipe: Recipe, tokenizer: Any) -> dict[str, int]:
+    """Write report/index.html and report/report.json of a run directory.
+
+    Args:
+        folder: the run directory; what its stages have not written yet, the page says.
+        tokenizer: the one that the token ids belong to.
+    """
+    manifest_path = folder / "manifest.json"
+    manifest = read_json(manifest_path) if manifest_path.is_file() else {}
+    page = _read_run(folder, recipe, manifest, tokenizer)
+    write_text(folder / "report" / "index.html", render(page))
+    write_json(folder / "report" / "report.json", _numbers(page))
+    return {"pairs_shown": len(page.cards)}
+
+
+def _read_run(folder: Path, recipe: Recipe, manifest: dict[str, Any], tokenizer: Any) -> Page:
+    prompts = {prompt.prompt_id: prompt for prompt in read_parts(folder / "prompts", Prompt)}
+    pairs = list(islice(read_parts(folder / "pairs", Pair), recipe.report.max_pairs))
+    shown: dict[_Key, Rollout | None] = {_key(pair): None for pair in pairs}
+    survey = survey_rollouts(
+        _keeping(read_parts(folder / "rollouts", Rollout), shown), recipe.rollouts.margin_threshold
+    )
+    table = table_rows(folder)
+    return Page(
+        name=recipe.report.title or manifest.get("name") or folder.resolve().name,
+        recipe=recipe,
+        manifest=manifest,
+        prompts=len(prompts),
+        table=table,
+        findings=findings(table),
+        survey=survey,
+        mismatch_charts=mismatch_charts(survey, stopped=recipe.rollouts.stop_at_mismatch),
+        training_charts=training_charts(folder),
+        cards=[
+            make_card(pair, prompts.get(pair.prompt_id), shown[_key(pair)], tokenizer)
+            for pair in pairs
+        ],
+    )
+
+
+def _key(record: Pair | Rollout) -> _Key:
+    return record.prompt_id, record.sample_index
+
+
+def _keeping(rollouts: Iterable[Rollout], shown: dict[_Key, Rollout | None]) -> Iterator[Rollout]:
+    """Pass the rollouts on, and keep those of the pairs that are shown: one pass over the file."""
+    for rollout in rollouts:
+        if _key(rollout) in shown:
+            shown[_key(rollout)] = rollout
+        yield rollout
+
+
+def _numbers(page: Page) -> dict[str, Any]:
+    """The numbers behind the page."""
+    counts = page.manifest.get("stages", {}).get("pairs", {}).get("counts", {})
+    return {
+        "name": page.name,
+        "table": [asdict(row) for row in page.table],
+        "did_the_warmup_help": [asdict(finding) for finding in page.findings],
+        "mismatches": asdict(page.survey),
+        "pairs": {key: value for key, value in counts.items() if key != "verdicts"},
+        "verdicts": counts.get("verdicts"),
+    }

@@ -1,0 +1,1 @@
+"""Thin subclasses of `transformers.Trainer`: unpack a batch, call a pure loss, log, return."""

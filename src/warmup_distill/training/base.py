@@ -1,0 +1,74 @@
+"""What both trainers share: one global normaliser, extra log values, no dropout."""
+
+import abc
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+
+from warmup_distill.vocabulary import Vocabulary
+
+
+class GloballyNormalizedTrainer(Trainer, abc.ABC):
+    """A Trainer whose loss is a sum divided once by the count of the whole optimizer step.
+
+    So neither gradient accumulation nor the number of processes changes a gradient. A subclass
+    says what it counts and returns the sum over its micro-batch.
+    """
+
+    def __init__(self, *, model: Any, vocabulary: Vocabulary, **arguments: Any) -> None:
+        super().__init__(model=model, **arguments)
+        self.vocabulary = vocabulary
+        self.loss_is_scaled_for_ga = True
+        self._extra: dict[str, list[float]] = defaultdict(list)
+        disable_dropout(model)
+
+    @abc.abstractmethod
+    def count(self, inputs: dict[str, Tensor]) -> Tensor:
+        """What the loss is averaged over in one micro-batch: valid tokens, or pairs."""
+
+    @abc.abstractmethod
+    def summed_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss summed over one micro-batch."""
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        total = self.count(inputs) if num_items_in_batch is None else num_items_in_batch
+        loss = self.summed_loss(model, inputs) / total
+        if num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # for gradients are averaged over them
+        return (loss, {}) if return_outputs else loss
+
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict[str, Tensor]], device: torch.device
+    ) -> Tensor:
+        total = torch.stack([self.count(inputs) for inputs in batch_samples]).sum().to(device)
+        gathered: Tensor = self.accelerator.gather(total)
+        return gathered.sum()
+
+    def note(self, **values: Tensor) -> None:
+        """Keep values of a micro-batch; their mean goes into the next log line."""
+        for name, value in values.items():
+            self._extra[name].append(float(value.detach()))
+
+    def log(self, logs: dict[str, float], *arguments: Any, **keywords: Any) -> None:
+        if "loss" in logs:
+            logs |= {name: sum(values) / len(values) for name, values in self._extra.items()}
+            self._extra.clear()
+        super().log(logs, *arguments, **keywords)
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """The reference was scored without dropout, so the policy starts from it without dropout."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # type: ignore[assignment]

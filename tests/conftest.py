@@ -1,0 +1,50 @@
+"""Shared fixtures: random models that are small enough to run in milliseconds.
+
+A random model of 30 thousand parameters is enough for every property of shapes, masks, caches and
+gradients: what is claimed holds for any weights. Claims about learning use the bundled pair.
+"""
+
+import os
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config
+from transformers import Qwen2ForCausalLM as Qwen2
+
+from warmup_distill.vocabulary import Vocabulary
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the network
+
+VOCABULARY_SIZE = 40
+
+
+def random_model(seed: int, kind: str = "llama", head: int = VOCABULARY_SIZE) -> PreTrainedModel:
+    """A random causal language model, wide enough in its weights to disagree with another one."""
+    torch.manual_seed(seed)
+    shape = {
+        "vocab_size": head,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.3,
+        "bos_token_id": None,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
+    if kind == "llama":
+        return LlamaForCausalLM(LlamaConfig(**shape)).eval()
+    return Qwen2(Qwen2Config(**shape)).eval()
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> Vocabulary:
+    return Vocabulary(size=VOCABULARY_SIZE, eos_ids=frozenset({1}), pad_id=0)
+
+
+@pytest.fixture(scope="session", params=["llama", "qwen2"])
+def models(request: pytest.FixtureRequest) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """A random student and a random teacher of one architecture."""
+    return random_model(1, request.param), random_model(2, request.param)
