@@ -1,27 +1,35 @@
 """Train the teacher, the student and the tokenizer that ship with the package.
 
-    python scripts/train_bundled.py tokenizer
     python scripts/train_bundled.py teacher
     python scripts/train_bundled.py student
 
 Each writes its folder below src/warmup_distill/bundled/ with a card that says how it was made and
-what it scores. The loop is plain on purpose: one model, one loss, no checkpoints.
+what it scores. Both first drill bare sums, where every token that is learnt is arithmetic, and
+then turn to problems. The loop is plain on purpose: one model, one loss, no checkpoints.
 """
 
 import argparse
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from warmup_distill.artifacts import write_json, write_text
 from warmup_distill.bundled.problems import LARGEST, Habit, draw
+from warmup_distill.chat import decode_completion, encode_prompt
+from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.environment import describe_environment
+from warmup_distill.randomness import stream
+from warmup_distill.scoring.answers import is_right
+from warmup_distill.vocabulary import Vocabulary
 
 FOLDER = Path(__file__).parents[1] / "src" / "warmup_distill" / "bundled"
 
@@ -57,8 +65,9 @@ PLANS = {
         drill_share=(0.8, 0.1), habits={"none": 1.0}, seed=1,
     ),
     "student": Plan(
-        hidden_size=64, num_layers=3, num_heads=4, learning_rate=3e-3, steps=3000, batch_size=64,
-        drill_share=(0.8, 0.0), habits={"none": 0.5, "wording": 0.15, "skip": 0.1, "slip": 0.25}, seed=2,
+        hidden_size=64, num_layers=3, num_heads=4, learning_rate=3e-3, steps=1200, batch_size=64,
+        drill_share=(0.5, 0.0), habits={"none": 0.4, "wording": 0.15, "skip": 0.1, "slip": 0.35},
+        seed=2,
     ),
 }  # fmt: skip
 
@@ -198,22 +207,96 @@ def train(plan: Plan, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return model
 
 
+def measure(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, temperature: float
+) -> float:
+    """Accuracy in percent on 2,000 test problems; 0 is greedy."""
+    eos = frozenset({tokenizer.eos_token_id})
+    vocabulary = Vocabulary(size=len(tokenizer), eos_ids=eos, pad_id=tokenizer.pad_token_id)
+    problems = list(islice(draw("test", seed=0), 2000))
+    samples = TransformersEngine(model, model, vocabulary, batch_size=500).sample(
+        [encode_prompt(tokenizer, problem.question, "chat") for problem in problems],
+        [[stream(0, "evaluate", problem.problem_id)] for problem in problems],
+        max_new_tokens=96,
+        temperature=temperature,
+    )
+    right = [
+        is_right(decode_completion(tokenizer, sample.ids), problem.answer)
+        for problem, (sample,) in zip(problems, samples, strict=True)
+    ]
+    return 100 * sum(right) / len(right)
+
+
+def write_card(folder: Path, what: str, plan: Plan, facts: dict[str, Any]) -> None:
+    """card.json for programs, README.md for people."""
+    write_json(folder / "card.json", facts | {"plan": asdict(plan)})
+    write_text(folder / "README.md", CARD.format(what=what, habits=HABITS[what], **facts))
+
+
+HABITS = {
+    "teacher": "It was raised on right solutions in one wording alone.",
+    "student": (
+        "It has both kinds of mismatch that real students have. What it cannot compute: it is "
+        "small and was stopped early. And habits of its own: half of its solutions were right and "
+        "in the teacher's wording; the others had another wording (right), a skipped step "
+        "(right), or a slip (one wrong result, carried through), in the shares that card.json "
+        "gives under `habits`. So it knows better than it samples: that is the room which a "
+        "warm-up has."
+    ),
+}
+
+CARD = """---
+license: apache-2.0
+library_name: transformers
+language: en
+---
+
+# The bundled {what}
+
+Solves grade-school word problems of two to four steps with numbers up to 99, and nothing else.
+A stock Llama architecture with {parameters:,} parameters in float32; byte-level tokenizer with
+single digits, trained on the problems.
+
+{habits}
+
+| | |
+| --- | --- |
+| made by | `{command}` |
+| data | `warmup_distill.bundled.problems`, split train, seed {seed}, and bare sums as drills |
+| time | {seconds:.0f} s for {steps} steps |
+| hardware | {hardware} |
+| accuracy on 2,000 test problems, greedy | {greedy:.2f}% |
+| the same, sampled at temperature 1 | {sampled:.2f}% |
+
+The test problems share no problem with the training data, not even in their numbers alone.
+"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["tokenizer", "teacher", "student"])
+    parser.add_argument("what", choices=["teacher", "student"])
     parser.add_argument("--output", type=Path, default=FOLDER)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    what, plan, target = arguments.what, PLANS[arguments.what], arguments.output / arguments.what
     tokenizer = train_tokenizer()
-    plan = PLANS[arguments.what]
-    if arguments.steps:
-        plan = Plan(**{**plan.__dict__, "steps": arguments.steps})
+    began = time.perf_counter()
     model = train(plan, tokenizer).eval()
-    target = arguments.output / arguments.what
+    seconds = time.perf_counter() - began
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
+    hardware = describe_environment()["hardware"]
+    facts = {
+        "command": f"python scripts/train_bundled.py {what}",
+        "seed": plan.seed,
+        "steps": plan.steps,
+        "seconds": round(seconds),
+        "hardware": f"{hardware['cpu']}, {hardware['threads']} threads",
+        "parameters": model.num_parameters(),
+        "greedy": measure(model, tokenizer, 0.0),
+        "sampled": measure(model, tokenizer, 1.0),
+    }
+    write_card(target, what, plan, facts)
+    print(facts)
 
 
 if __name__ == "__main__":

@@ -31,9 +31,7 @@ def sample(models: Models, vocabulary: Vocabulary, batch_size: int = 8) -> list[
 def drafts(models: Models, vocabulary: Vocabulary) -> list[Draft]:
     return [
         Draft(prompt_ids=prompt, sample=drawn, stream=stream("teacher", p, i))
-        for p, (prompt, group) in enumerate(
-            zip(PROMPTS, sample(models, vocabulary), strict=True)
-        )
+        for p, (prompt, group) in enumerate(zip(PROMPTS, sample(models, vocabulary), strict=True))
         for i, drawn in enumerate(group)
     ]
 
@@ -105,9 +103,7 @@ def test_check_finds_the_first_margin_above_the_threshold(
         assert check.mismatch_index == (over[0] if over else None)
         expected = margins[over[0]] if over else max(margins)
         assert check.margin == pytest.approx(expected, abs=1e-4)
-        torch.testing.assert_close(
-            torch.tensor(check.teacher_logprobs), teacher, atol=1e-4, rtol=0
-        )
+        torch.testing.assert_close(torch.tensor(check.teacher_logprobs), teacher, atol=1e-4, rtol=0)
         assert (check.continuation is None) == (check.mismatch_index is None)
 
 

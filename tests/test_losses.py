@@ -6,8 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from warmup_distill.losses import DIVERGENCES, cross_entropy, distillation, dpo
-from warmup_distill.losses import forward_kl, reverse_kl
+from warmup_distill.losses import (
+    DIVERGENCES,
+    cross_entropy,
+    distillation,
+    dpo,
+    forward_kl,
+    reverse_kl,
+)
 
 HALVES = torch.tensor([[[0.5, 0.5]]]).log()
 NINE_TO_ONE = torch.tensor([[[0.9, 0.1]]]).log()

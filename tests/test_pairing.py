@@ -31,7 +31,9 @@ def rollout(rejected: list[int], ending: list[int] | None, index: int = 0, **mor
         continuation_ids=ending,
         continuation_ref_logprobs=None if ending is None else [-10.0] * len(ending),
         finish_reason=more.pop("finish_reason", "eos"),
-        continuation_finish_reason=None if ending is None else more.pop("continuation_finish_reason", "eos"),
+        continuation_finish_reason=None
+        if ending is None
+        else more.pop("continuation_finish_reason", "eos"),
     )
 
 

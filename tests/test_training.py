@@ -135,9 +135,7 @@ def test_padding_changes_nothing(vocabulary: Vocabulary, tmp_path: Path) -> None
     torch.testing.assert_close(odd_pad, together)
 
 
-def test_padded_heads_of_unlike_size_change_nothing(
-    vocabulary: Vocabulary, tmp_path: Path
-) -> None:
+def test_padded_heads_of_unlike_size_change_nothing(vocabulary: Vocabulary, tmp_path: Path) -> None:
     plain = distill_trainer(vocabulary, tmp_path, (4, 1))
     batch = CompletionCollator(0)(ROWS)
     expected = plain.compute_loss(plain.model, batch)

@@ -57,7 +57,7 @@ def run_command(recipe: RecipePath, set_: Overrides = None, output_dir: OutputDi
     from warmup_distill.recipe import load_recipe
 
     folder = run(load_recipe(recipe, set_ or []), _run_directory(recipe, output_dir))
-    _print_table(folder)
+    _print_tables(folder)
     print(f"\nReport: {folder / 'report' / 'index.html'}")
 
 
@@ -124,7 +124,8 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def _print_table(folder: Path) -> None:
-    from warmup_distill.page.terminal import render_table
+def _print_tables(folder: Path) -> None:
+    from warmup_distill.page.terminal import render_tables
 
-    Console().print(render_table(folder))
+    for table in render_tables(folder):
+        Console(markup=False).print(table)

@@ -72,6 +72,8 @@ class PromptsSection(Source):
 class RolloutsSection(Section):
     """Student samples, checked by the teacher token by token and continued where they mismatch."""
 
+    limit: int | None = Field(None, ge=1, json_schema_extra=unit("prompts"))
+    """Prompts to roll out, from the first on; all if absent. Distillation uses all of them."""
     num_samples: int = Field(8, ge=1, le=1024, json_schema_extra=unit("completions"))
     """N, completions drawn from the student for each prompt."""
     margin_threshold: float = Field(4.0, gt=0, json_schema_extra=unit("nats"))
@@ -143,7 +145,7 @@ class TrainSection(Section):
     """Of AdamW."""
     max_grad_norm: float = Field(1.0, gt=0, json_schema_extra=unit("norm"))
     """Gradients are scaled down to this norm."""
-    gradient_checkpointing: bool = False
+    activation_checkpointing: bool = False
     """Compute activations again in the backward pass, to save memory."""
     lora: LoraSection | None = None
     """Train low-rank adapters instead of all weights; needs the extra `lora`."""

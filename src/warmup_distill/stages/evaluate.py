@@ -11,6 +11,7 @@ from warmup_distill.artifacts import write_json, write_records
 from warmup_distill.chat import decode_completion
 from warmup_distill.config import Benchmark
 from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.errors import DataError
 from warmup_distill.models import load_model
 from warmup_distill.prompting import read_prompts
 from warmup_distill.randomness import stream
@@ -144,4 +145,11 @@ def _prompts(session: Session, benchmark: Benchmark) -> list[Prompt]:
         context=session.context,
         max_new_tokens=benchmark.max_new_tokens or session.recipe.rollouts.max_new_tokens,
     )
+    needed = "answer" if benchmark.metric == "accuracy" else "reference"
+    for prompt in prompts:
+        if getattr(prompt, needed) is None:
+            raise DataError(
+                f"benchmark {benchmark.name}: metric {benchmark.metric} needs an {needed} for "
+                f"every prompt, but {prompt.prompt_id} has none."
+            )
     return prompts

@@ -17,7 +17,7 @@ from warmup_distill.session import Session
 def write_rollouts(session: Session) -> dict[str, int]:
     """Write rollouts/ part by part, keeping parts that are there, and return the counts."""
     settings = session.recipe.rollouts
-    prompts = list(read_parts(session.folder / "prompts", Prompt))
+    prompts = list(read_parts(session.folder / "prompts", Prompt))[: settings.limit]
     size = settings.prompts_per_part
     groups = [prompts[start : start + size] for start in range(0, len(prompts), size)]
     paths = [part_path(session.folder / "rollouts", index) for index in range(len(groups))]

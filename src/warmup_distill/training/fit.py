@@ -82,7 +82,7 @@ def _training_arguments(
         warmup_steps=section.warmup_steps,
         weight_decay=section.weight_decay,
         max_grad_norm=section.max_grad_norm,
-        gradient_checkpointing=section.gradient_checkpointing,
+        activation_checkpointing=section.activation_checkpointing,
         bf16=autocast,
         use_cpu=not torch.cuda.is_available(),
         remove_unused_columns=False,  # the collators read columns that no model knows
