@@ -21,7 +21,14 @@ def render_tables(folder: Path) -> Iterator[Table]:
 
 def _table(benchmark: str, rows: list[TableRow]) -> Table:
     title = f"{clean(benchmark)}: {rows[0].metric}, {rows[0].prompts} prompts"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column("model", no_wrap=True)
     for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
