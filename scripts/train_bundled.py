@@ -237,11 +237,11 @@ HABITS = {
     "teacher": "It was raised on right solutions in one wording alone.",
     "student": (
         "It has both kinds of mismatch that real students have. What it cannot compute: it is "
-        "small and was stopped early. And habits of its own: half of its solutions were right and "
-        "in the teacher's wording; the others had another wording (right), a skipped step "
-        "(right), or a slip (one wrong result, carried through), in the shares that card.json "
-        "gives under `habits`. So it knows better than it samples: that is the room which a "
-        "warm-up has."
+        "small and was stopped early. And habits of its own: four in ten of its solutions were "
+        "right and in the teacher's wording; the others had another wording (right), a skipped "
+        "step (right), or a slip (one wrong result, carried through), in the shares that "
+        "card.json gives under `habits`. So it knows better than it samples: that is the room "
+        "which a warm-up has."
     ),
 }
 
