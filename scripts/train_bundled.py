@@ -65,8 +65,8 @@ PLANS = {
         drill_share=(0.8, 0.1), habits={"none": 1.0}, seed=1,
     ),
     "student": Plan(
-        hidden_size=64, num_layers=3, num_heads=4, learning_rate=3e-3, steps=1340, batch_size=64,
-        drill_share=(0.5, 0.0), habits={"none": 0.4, "wording": 0.15, "skip": 0.1, "slip": 0.35},
+        hidden_size=64, num_layers=3, num_heads=4, learning_rate=3e-3, steps=1220, batch_size=64,
+        drill_share=(0.25, 0.0), habits={"none": 0.4, "wording": 0.15, "skip": 0.1, "slip": 0.35},
         seed=2,
     ),
 }  # fmt: skip
