@@ -6,14 +6,14 @@ gradients: what is claimed holds for any weights. Claims about learning use the 
 
 import os
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the imports that read it: no test uses the network
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config
 from transformers import Qwen2ForCausalLM as Qwen2
 
 from warmup_distill.vocabulary import Vocabulary
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the network
 
 VOCABULARY_SIZE = 40
 

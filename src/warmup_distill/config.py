@@ -26,7 +26,10 @@ class Section(BaseModel):
 
 
 class Source(Section):
-    """Where rows come from: a file or a data set by name, and which columns hold what."""
+    """Where rows come from: a file or a data set by name, and which columns hold what.
+
+    A column `id`, where there is one, names the rows; else their numbers do.
+    """
 
     file: Path | None = None
     """A local .jsonl, .json or .parquet file, relative to where the command runs."""
@@ -161,6 +164,8 @@ class WarmupSection(TrainSection):
 class DistillSection(TrainSection):
     """Distillation from the teacher on the references of the prompts."""
 
+    learning_rate: float = Field(1e-5, gt=0, le=1, json_schema_extra=unit("per step"))
+    """Peak learning rate of AdamW."""
     objective: Literal["forward_kl", "reverse_kl", "sft"] = "forward_kl"
     """KL(teacher ‖ student), KL(student ‖ teacher), or cross-entropy with the references alone."""
     cross_entropy_weight: float = Field(0.0, ge=0, le=1, json_schema_extra=unit("share"))
@@ -263,7 +268,7 @@ class Recipe(Section):
     rollouts: RolloutsSection = RolloutsSection()
     pairs: PairsSection = PairsSection()
     warmup: WarmupSection = WarmupSection()
-    distill: DistillSection = DistillSection(learning_rate=1e-5)
+    distill: DistillSection = DistillSection()
     evaluate: EvaluateSection = EvaluateSection()
     report: ReportSection = ReportSection()
 

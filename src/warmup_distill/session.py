@@ -27,7 +27,7 @@ class Session:
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer of teacher and student, found to be one and the same."""
-        student, teacher = load_tokenizer(self.recipe.student), load_tokenizer(self.recipe.teacher)
+        student, teacher = self._tokenizers
         require_same_rendering(student, teacher, self.recipe.prompts.format)
         return student
 
@@ -36,8 +36,7 @@ class Session:
         """What both models' logits are cut to."""
         names = {"student": self.recipe.student, "teacher": self.recipe.teacher}
         return shared_vocabulary(
-            load_tokenizer(self.recipe.student),
-            load_tokenizer(self.recipe.teacher),
+            *self._tokenizers,
             {role: load_config(name) for role, name in names.items()},
             [load_generation_config(name) for name in names.values()],
         )
@@ -45,16 +44,17 @@ class Session:
     @cached_property
     def context(self) -> int:
         """Tokens that both models can read."""
-        configs = (load_config(name).get_text_config() for name in self._names)
+        names = self.recipe.student, self.recipe.teacher
+        configs = (load_config(name).get_text_config() for name in names)
         return min(int(config.max_position_embeddings) for config in configs)
 
     @cached_property
     def teacher(self) -> PreTrainedModel:
         return load_model(self.recipe.teacher, self.recipe.dtype)
 
-    @property
-    def _names(self) -> tuple[str, str]:
-        return self.recipe.student, self.recipe.teacher
+    @cached_property
+    def _tokenizers(self) -> tuple[Any, Any]:
+        return load_tokenizer(self.recipe.student), load_tokenizer(self.recipe.teacher)
 
     @property
     def student_name(self) -> str:

@@ -82,7 +82,7 @@ def _evaluate(
         "metric": benchmark.metric,
         "prompts": len(prompts),
     }
-    samples: list[Sample] = []
+    samples: dict[str, list[Sample]] = {}
     for decoding, temperature in DECODINGS:
         # Every model gets the same random numbers, so that differences between them are paired.
         drawn = engine.sample(
@@ -91,12 +91,12 @@ def _evaluate(
             max_new_tokens=benchmark.max_new_tokens or recipe.rollouts.max_new_tokens,
             temperature=temperature,
         )
-        samples = [sample for (sample,) in drawn]
+        samples[decoding] = [sample for (sample,) in drawn]
         scored = [
             _predict(session, benchmark, decoding, prompt, sample)
-            for prompt, sample in zip(prompts, samples, strict=True)
+            for prompt, sample in zip(prompts, samples[decoding], strict=True)
         ]
-        truncated = sum(sample.finish_reason == "length" for sample in samples)
+        truncated = sum(prediction.finish_reason == "length" for prediction in scored)
         values = [prediction.value for prediction in scored]
         result[decoding] = asdict(estimate(values)) | {"truncated": truncated}
         predictions += scored
@@ -106,7 +106,7 @@ def _evaluate(
         session.teacher,
         session.vocabulary,
         [prompt.prompt_ids for prompt in prompts[:count]],
-        [sample.ids for sample in samples[:count]],
+        [sample.ids for sample in samples["sampled"][:count]],
         margin_threshold=recipe.rollouts.margin_threshold,
         batch_size=batch_size,
     )
