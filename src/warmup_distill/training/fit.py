@@ -58,7 +58,7 @@ def fit(
             trainer.remove_callback(noisy)
         trainer.add_callback(ProgressBar(folder.name))
         trainer.train()
-    trained: Any = policy.merge_and_unload() if section.lora else policy
+    trained = _merged(policy) if section.lora else model
     save_model(trained.eval().to(original_dtype), tokenizer, folder)
     history = [line for line in trainer.state.log_history if "loss" in line]
     write_text(folder / "trainer_log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
@@ -101,6 +101,12 @@ def _with_lora(model: PreTrainedModel, section: LoraSection) -> Any:
     from peft import LoraConfig, get_peft_model
 
     return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **section.model_dump()))
+
+
+def _merged(policy: Any) -> PreTrainedModel:
+    """The model with its adapters folded into the weights."""
+    merged: PreTrainedModel = policy.merge_and_unload()
+    return merged
 
 
 class ProgressBar(TrainerCallback):
