@@ -59,7 +59,7 @@ def fit(
         trainer.add_callback(ProgressBar(folder.name))
         trainer.train()
     trained = _merged(policy) if section.lora else model
-    save_model(trained.eval().to(original_dtype), tokenizer, folder)
+    save_model(trained.to(original_dtype), tokenizer, folder)
     history = [line for line in trainer.state.log_history if "loss" in line]
     write_text(folder / "trainer_log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
     return {"rows": len(rows), "steps": trainer.state.global_step}
