@@ -58,8 +58,8 @@ def fit(
             trainer.remove_callback(noisy)
         trainer.add_callback(ProgressBar(folder.name))
         trainer.train()
-    trained = _merged(policy) if section.lora else model
-    save_model(trained.to(original_dtype), tokenizer, folder)
+    trained = _whole(policy, merge=section.lora is not None, dtype=original_dtype)
+    save_model(trained, tokenizer, folder)
     history = [line for line in trainer.state.log_history if "loss" in line]
     write_text(folder / "trainer_log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
     return {"rows": len(rows), "steps": trainer.state.global_step}
@@ -103,10 +103,11 @@ def _with_lora(model: PreTrainedModel, section: LoraSection) -> Any:
     return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **section.model_dump()))
 
 
-def _merged(policy: Any) -> PreTrainedModel:
-    """The model with its adapters folded into the weights."""
-    merged: PreTrainedModel = policy.merge_and_unload()
-    return merged
+def _whole(policy: Any, *, merge: bool, dtype: torch.dtype) -> PreTrainedModel:
+    """The trained model in its own dtype, adapters folded into the weights where there are any."""
+    model = policy.merge_and_unload() if merge else policy
+    whole: PreTrainedModel = model.to(dtype)
+    return whole
 
 
 class ProgressBar(TrainerCallback):
