@@ -49,10 +49,6 @@ class Manifest:
     def complete(self, stage: str) -> bool:
         return self.path.exists() and stage in read_json(self.path)["stages"]
 
-    def counts(self, stage: str) -> dict[str, Any]:
-        """The counts of a complete stage."""
-        return dict(read_json(self.path)["stages"][stage]["counts"])
-
     def record(self, stage: str, recipe: Recipe, seconds: float, counts: dict[str, Any]) -> None:
         """Mark a stage as complete."""
         manifest = read_json(self.path)

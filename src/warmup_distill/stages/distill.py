@@ -4,7 +4,9 @@ The same stage also makes the control (from the student that was not warmed up) 
 student that was cut.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -45,8 +47,8 @@ def cut_student(session: Session) -> dict[str, int]:
 def _distill(
     session: Session, start: PreTrainedModel, section: DistillSection, folder: Path
 ) -> dict[str, int]:
-    rows = reference_rows(session, section.max_length)
-    prompts = sum(1 for _ in read_parts(session.folder / "prompts", Prompt))
+    prompts = list(read_parts(session.folder / "prompts", Prompt))
+    rows = reference_rows(prompts, session.tokenizer, section.max_length)
     counts = fit(
         DistillTrainer,
         start,
@@ -62,16 +64,18 @@ def _distill(
         cross_entropy_weight=section.cross_entropy_weight,
         temperature=section.temperature,
     )
-    return counts | {"without_reference": prompts - len(rows)}
+    return counts | {"without_reference": len(prompts) - len(rows)}
 
 
-def reference_rows(session: Session, max_length: int) -> list[dict[str, list[int]]]:
+def reference_rows(
+    prompts: Sequence[Prompt], tokenizer: Any, max_length: int
+) -> list[dict[str, list[int]]]:
     """Prompts with their references as token ids; a cut reference gets no end-of-sequence."""
     rows = []
-    for prompt in read_parts(session.folder / "prompts", Prompt):
+    for prompt in prompts:
         if prompt.reference is None:
             continue
-        completion = encode_reference(session.tokenizer, prompt.reference)
+        completion = encode_reference(tokenizer, prompt.reference)
         room = max_length - len(prompt.prompt_ids)
         if room > 0:
             rows.append({"prompt_ids": prompt.prompt_ids, "completion_ids": completion[:room]})
