@@ -214,7 +214,7 @@ def measure(
     eos = frozenset({tokenizer.eos_token_id})
     vocabulary = Vocabulary(size=len(tokenizer), eos_ids=eos, pad_id=tokenizer.pad_token_id)
     problems = list(islice(draw("test", seed=0), 2000))
-    samples = TransformersEngine(model, model, vocabulary, batch_size=500).sample(
+    samples = TransformersEngine(model, model, vocabulary, batch_tokens=65536).sample(
         [encode_prompt(tokenizer, problem.question, "chat") for problem in problems],
         [[stream(0, "evaluate", problem.problem_id)] for problem in problems],
         max_new_tokens=96,

@@ -10,7 +10,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before the imports that read it: no test u
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+)
 from transformers import Qwen2ForCausalLM as Qwen2
 
 from warmup_distill.vocabulary import Vocabulary
@@ -36,7 +43,11 @@ def random_model(seed: int, kind: str = "llama", head: int = VOCABULARY_SIZE) ->
     }
     if kind == "llama":
         return LlamaForCausalLM(LlamaConfig(**shape)).eval()
-    return Qwen2(Qwen2Config(**shape)).eval()
+    if kind == "qwen2":
+        return Qwen2(Qwen2Config(**shape)).eval()
+    dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    config = GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=128, **shape, **dropout)
+    return GPT2LMHeadModel(config).eval()
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +55,7 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(size=VOCABULARY_SIZE, eos_ids=frozenset({1}), pad_id=0)
 
 
-@pytest.fixture(scope="session", params=["llama", "qwen2"])
+@pytest.fixture(scope="session", params=["llama", "qwen2", "gpt2"])
 def models(request: pytest.FixtureRequest) -> tuple[PreTrainedModel, PreTrainedModel]:
     """A random student and a random teacher of one architecture."""
     return random_model(1, request.param), random_model(2, request.param)

@@ -5,11 +5,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from warmup_distill.engines import Draft
 from warmup_distill.engines.decode import invert_cdf
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.randomness import stream
-from warmup_distill.records import Sample
+from warmup_distill.records import Check, Sample
 from warmup_distill.vocabulary import Vocabulary
 
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14], [20], [3, 30, 31, 32]]
@@ -18,21 +17,44 @@ STREAMS = [[stream(0, p, i) for i in range(5)] for p in range(len(PROMPTS))]
 Models = tuple[PreTrainedModel, PreTrainedModel]
 
 
-def engine(models: Models, vocabulary: Vocabulary, batch_size: int = 8) -> TransformersEngine:
-    return TransformersEngine(*models, vocabulary, batch_size)
+TEACHER_STREAMS = [[stream("teacher", p, i) for i in range(5)] for p in range(len(PROMPTS))]
+LONGEST = 12
+BUDGETS = [1, 150, 10_000]
+"""Tokens: one prompt at a time, two or three of them, all at once."""
 
 
-def sample(models: Models, vocabulary: Vocabulary, batch_size: int = 8) -> list[list[Sample]]:
-    return engine(models, vocabulary, batch_size).sample(
-        PROMPTS, STREAMS, max_new_tokens=12, temperature=1.0
+def engine(models: Models, vocabulary: Vocabulary, batch_tokens: int = 150) -> TransformersEngine:
+    return TransformersEngine(*models, vocabulary, batch_tokens)
+
+
+def draw(by: TransformersEngine) -> list[list[Sample]]:
+    return by.sample(PROMPTS, STREAMS, max_new_tokens=LONGEST, temperature=1.0)
+
+
+def sample(models: Models, vocabulary: Vocabulary, batch_tokens: int = 150) -> list[list[Sample]]:
+    return draw(engine(models, vocabulary, batch_tokens))
+
+
+Checked = list[tuple[list[int], Sample, Check]]
+
+
+def check(
+    by: TransformersEngine, samples: list[list[Sample]], threshold: float, *, stop: bool
+) -> Checked:
+    """Prompt, sample and check of every completion."""
+    checks = by.check_and_continue(
+        PROMPTS,
+        samples,
+        TEACHER_STREAMS,
+        margin_threshold=threshold,
+        max_new_tokens=LONGEST,
+        temperature=1.0,
+        stop_at_mismatch=stop,
     )
-
-
-def drafts(models: Models, vocabulary: Vocabulary) -> list[Draft]:
     return [
-        Draft(prompt_ids=prompt, sample=drawn, stream=stream("teacher", p, i))
-        for p, (prompt, group) in enumerate(zip(PROMPTS, sample(models, vocabulary), strict=True))
-        for i, drawn in enumerate(group)
+        (prompt, *pair)
+        for prompt, *groups in zip(PROMPTS, samples, checks, strict=True)
+        for pair in zip(*groups, strict=True)
     ]
 
 
@@ -48,8 +70,9 @@ def test_sampled_logprobs_are_those_of_a_separate_forward_pass(
 def test_a_draw_does_not_depend_on_the_company_in_the_batch(
     models: Models, vocabulary: Vocabulary
 ) -> None:
-    small, large = (sample(models, vocabulary, batch_size) for batch_size in (1, 64))
-    assert [[s.ids for s in group] for group in small] == [[s.ids for s in g] for g in large]
+    first, *others = (sample(models, vocabulary, budget) for budget in BUDGETS)
+    for other in others:
+        assert [[s.ids for s in group] for group in other] == [[s.ids for s in g] for g in first]
 
 
 def test_completions_end_at_end_of_sequence_or_at_the_limit(
@@ -75,7 +98,7 @@ def test_greedy_takes_the_likeliest_token_each_time(models: Models, vocabulary: 
 
 def test_samples_follow_the_models_distribution(models: Models, vocabulary: Vocabulary) -> None:
     count = 4000
-    (group,) = engine(models, vocabulary, batch_size=count).sample(
+    (group,) = engine(models, vocabulary, batch_tokens=count).sample(
         [[5, 6]], [[stream("many", i) for i in range(count)]], max_new_tokens=1, temperature=1.0
     )
     seen = torch.bincount(torch.tensor([s.ids[0] for s in group]), minlength=40) / count
@@ -88,65 +111,67 @@ def test_samples_follow_the_models_distribution(models: Models, vocabulary: Voca
 def test_check_finds_the_first_margin_above_the_threshold(
     models: Models, vocabulary: Vocabulary, threshold: float
 ) -> None:
-    waiting = drafts(models, vocabulary)
-    checks = engine(models, vocabulary).check_and_continue(
-        waiting,
-        margin_threshold=threshold,
-        max_new_tokens=12,
-        temperature=1.0,
-        stop_at_mismatch=False,
-    )
-    for draft, check in zip(waiting, checks, strict=True):
-        student, teacher = (naive.logprobs(m, draft.prompt_ids, draft.sample.ids) for m in models)
+    samples = sample(models, vocabulary)
+    for prompt, drawn, found in check(engine(models, vocabulary), samples, threshold, stop=False):
+        student, teacher = (naive.logprobs(m, prompt, drawn.ids) for m in models)
         margins = (student - teacher).tolist()
         over = [t for t, margin in enumerate(margins) if margin > threshold]
-        assert check.mismatch_index == (over[0] if over else None)
+        assert found.mismatch_index == (over[0] if over else None)
         expected = margins[over[0]] if over else max(margins)
-        assert check.margin == pytest.approx(expected, abs=1e-4)
-        torch.testing.assert_close(torch.tensor(check.teacher_logprobs), teacher, atol=1e-4, rtol=0)
-        assert (check.continuation is None) == (check.mismatch_index is None)
+        assert found.margin == pytest.approx(expected, abs=1e-4)
+        torch.testing.assert_close(torch.tensor(found.teacher_logprobs), teacher, atol=1e-4, rtol=0)
+        assert (found.continuation is None) == (found.mismatch_index is None)
 
 
+@pytest.mark.parametrize("fresh", [False, True], ids=["tree kept", "tree made again"])
 def test_a_continuation_differs_at_once_and_fits_into_what_is_left(
-    models: Models, vocabulary: Vocabulary
+    models: Models, vocabulary: Vocabulary, fresh: bool
 ) -> None:
-    waiting = drafts(models, vocabulary)
-    checks = engine(models, vocabulary).check_and_continue(
-        waiting,
-        margin_threshold=0.5,
-        max_new_tokens=12,
-        temperature=1.0,
-        stop_at_mismatch=True,
-    )
-    assert any(check.continuation for check in checks)
-    for draft, check in zip(waiting, checks, strict=True):
-        if check.continuation is None:
+    by = engine(models, vocabulary, batch_tokens=10_000)
+    samples = draw(by)
+    by = engine(models, vocabulary) if fresh else by
+    found = check(by, samples, 0.5, stop=True)
+    assert any(checked.continuation for _, _, checked in found)
+    for prompt, drawn, checked in found:
+        if checked.continuation is None:
             continue
-        k = check.mismatch_index
-        assert k is not None and len(check.teacher_logprobs) == k + 1
-        ending = check.continuation
-        assert ending.ids[0] != draft.sample.ids[k]
-        assert k + len(ending.ids) <= 12
+        k = checked.mismatch_index
+        assert k is not None and len(checked.teacher_logprobs) == k + 1
+        ending = checked.continuation
+        assert ending.ids[0] != drawn.ids[k]
+        assert k + len(ending.ids) <= LONGEST
         assert (ending.ids[-1] == 1) == (ending.finish_reason == "eos")
-        prefix = [*draft.prompt_ids, *draft.sample.ids[:k]]
-        for model, found in (
+        prefix = [*prompt, *drawn.ids[:k]]
+        for model, values in (
             (models[1], ending.logprobs),
-            (models[0], check.continuation_ref_logprobs),
+            (models[0], checked.continuation_ref_logprobs),
         ):
             expected = naive.logprobs(model, prefix, ending.ids)
-            torch.testing.assert_close(torch.tensor(found), expected, atol=1e-4, rtol=0)
+            torch.testing.assert_close(torch.tensor(values), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 4.0])
+def test_stopping_at_the_mismatch_and_the_budget_change_nothing_else(
+    models: Models, vocabulary: Vocabulary, threshold: float
+) -> None:
+    samples = sample(models, vocabulary)
+    runs = [
+        [
+            (checked.mismatch_index, checked.continuation and checked.continuation.ids)
+            for _, _, checked in check(
+                engine(models, vocabulary, budget), samples, threshold, stop=stop
+            )
+        ]
+        for budget in BUDGETS
+        for stop in (True, False)
+    ]
+    assert all(run == runs[0] for run in runs)
 
 
 def test_a_model_agrees_with_itself(models: Models, vocabulary: Vocabulary) -> None:
-    same = (models[0], models[0])
-    checks = engine(same, vocabulary).check_and_continue(
-        drafts(same, vocabulary),
-        margin_threshold=1e-3,
-        max_new_tokens=12,
-        temperature=1.0,
-        stop_at_mismatch=True,
-    )
-    assert all(check.mismatch_index is None for check in checks)
+    by = engine((models[0], models[0]), vocabulary)
+    found = check(by, draw(by), 1e-3, stop=True)
+    assert all(checked.mismatch_index is None for _, _, checked in found)
 
 
 def test_the_inverse_cdf_never_returns_a_token_of_probability_zero() -> None:

@@ -10,9 +10,9 @@ PACKAGE = Path(warmup_distill.__file__).parent
 FLOORS = {
     "words": {"errors", "records", "config"},
     "tools": {
-        "artifacts", "bundled", "chat", "engines", "environment", "forward", "losses",
+        "artifacts", "bundled", "chat", "engines", "environment", "losses",
         "mismatch", "models", "page", "pairing", "prompting", "randomness", "recipe", "scoring",
-        "session", "sources", "training", "vocabulary",
+        "session", "sources", "training", "tree", "vocabulary",
     },
     "stages": {"stages"},
     "doors": {"__init__", "__main__", "api", "cli", "exporting", "manifest", "pipeline"},

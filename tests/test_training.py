@@ -12,8 +12,8 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from warmup_distill.losses import dpo
-from warmup_distill.training.distill import CompletionCollator, DistillTrainer
-from warmup_distill.training.warmup import PairCollator, WarmupTrainer
+from warmup_distill.training.distill import DistillTrainer, collate_completions
+from warmup_distill.training.warmup import WarmupTrainer, collate_pairs
 from warmup_distill.vocabulary import Vocabulary
 
 ROWS = [
@@ -108,12 +108,12 @@ def test_distillation_loss_is_the_mean_over_all_completion_tokens(
     vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
     trainer = distill_trainer(vocabulary, tmp_path, (4, 1))
-    batch = CompletionCollator(0)(ROWS)
+    batch = collate_completions(ROWS)
     values = []
     for row in ROWS:
         q, p = (
             naive.completion_logits(model, row["prompt_ids"], row["completion_ids"]).log_softmax(-1)
-            for model in (trainer.model, trainer.teacher)
+            for model in (trainer.model, trainer.teacher.model)
         )
         values.append((p.exp() * (p - q)).sum(-1))
     expected = torch.cat(values).mean()  # 12 tokens, one of them a one-token completion
@@ -121,25 +121,23 @@ def test_distillation_loss_is_the_mean_over_all_completion_tokens(
 
 
 def test_a_one_token_completion_has_one_loss_position_and_it_is_end_of_sequence() -> None:
-    batch = CompletionCollator(0)([ROWS[1]])
-    assert batch["completion_mask"].sum() == 1
-    assert batch["input_ids"][0, -1] == 1
+    batch = collate_completions([ROWS[1]])
+    assert batch["targets"].tolist() == [1] and batch["predictors"].tolist() == [0]
 
 
-def test_padding_changes_nothing(vocabulary: Vocabulary, tmp_path: Path) -> None:
+def test_company_in_the_packed_row_changes_nothing(vocabulary: Vocabulary, tmp_path: Path) -> None:
     trainer = distill_trainer(vocabulary, tmp_path, (4, 1))
-    together = trainer.summed_loss(trainer.model, CompletionCollator(0)(ROWS))
-    apart = sum(trainer.summed_loss(trainer.model, CompletionCollator(0)([row])) for row in ROWS)
-    torch.testing.assert_close(together, apart)
-    odd_pad = trainer.summed_loss(trainer.model, CompletionCollator(33)(ROWS))
-    torch.testing.assert_close(odd_pad, together)
+    counts = torch.tensor([len(row["completion_ids"]) for row in ROWS])
+    together = trainer.compute_loss(trainer.model, collate_completions(ROWS))
+    apart = [trainer.compute_loss(trainer.model, collate_completions([row])) for row in ROWS]
+    torch.testing.assert_close(together * counts.sum(), (torch.stack(apart) * counts).sum())
 
 
 def test_padded_heads_of_unlike_size_change_nothing(vocabulary: Vocabulary, tmp_path: Path) -> None:
     plain = distill_trainer(vocabulary, tmp_path, (4, 1))
-    batch = CompletionCollator(0)(ROWS)
+    batch = collate_completions(ROWS)
     expected = plain.compute_loss(plain.model, batch)
-    for model, rows in ((plain.model, 44), (plain.teacher, 48)):
+    for model, rows in ((plain.model, 44), (plain.teacher.model, 48)):
         model.resize_token_embeddings(rows, mean_resizing=False)
         with torch.no_grad():
             model.get_output_embeddings().weight[vocabulary.size :] = 5.0  # loud, if it counted
@@ -162,7 +160,7 @@ def test_suffixes_alone_give_the_loss_and_gradients_of_whole_completions(
     with torch.no_grad():  # away from the reference, so that the loss is not trivially ln 2
         for parameter in policy.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.manual_seed(0)))
-    fast = trainer.compute_loss(policy, PairCollator(0)(pairs()))
+    fast = trainer.compute_loss(policy, collate_pairs(pairs()))
     fast.backward()
     gradients = {name: p.grad.clone() for name, p in policy.named_parameters()}
     policy.zero_grad()

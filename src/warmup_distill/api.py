@@ -64,7 +64,7 @@ def build_rollouts(
         )
         for index, text in enumerate(prompts)
     ]
-    engine = TransformersEngine(student, teacher, vocabulary, section.batch_size)
+    engine = TransformersEngine(student, teacher, vocabulary, section.batch_tokens)
     rollouts = roll_out(engine, records, section, seed)
     return RolloutSet(tokenizer=tokenizer, prompts=records, rollouts=rollouts)
 

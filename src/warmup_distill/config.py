@@ -91,8 +91,8 @@ class RolloutsSection(Section):
     """Keep teacher log-probabilities only up to the first mismatch; false keeps every margin."""
     engine: Literal["transformers"] = "transformers"
     """What samples and checks; the records are the same whichever it is."""
-    batch_size: int = Field(64, ge=1, json_schema_extra=unit("completions"))
-    """Completions handled together; limited by memory."""
+    batch_tokens: int = Field(16384, ge=1, json_schema_extra=unit("tokens"))
+    """Tokens of prompts and completions whose keys and values are in memory together."""
     prompts_per_part: int = Field(128, ge=1, json_schema_extra=unit("prompts"))
     """Prompts per file: what is computed again at the most when a run is interrupted."""
 
@@ -230,8 +230,8 @@ class EvaluateSection(Section):
     """What to evaluate on, each with a name of its own; without one the table stays empty."""
     agreement_prompts: int = Field(500, ge=1, json_schema_extra=unit("prompts"))
     """Prompts of each benchmark whose sampled completion the teacher checks, from the first on."""
-    batch_size: int = Field(64, ge=1, json_schema_extra=unit("completions"))
-    """Completions handled together; limited by memory."""
+    batch_tokens: int = Field(16384, ge=1, json_schema_extra=unit("tokens"))
+    """Tokens of prompts and completions whose keys and values are in memory together."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

@@ -1,29 +1,23 @@
 """Engines: what draws completions and checks them. A stage does not know which engine ran."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from warmup_distill.records import Check, Sample
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """A student completion that waits for the teacher's check."""
-
-    prompt_ids: list[int]
-    sample: Sample
-    stream: int
-    """Key of the random stream from which a continuation is drawn."""
-
-
 class Engine(Protocol):
-    """Two operations over token ids."""
+    """Two operations over token ids, and how many prompts to give to them at a time."""
+
+    def batches(
+        self, prompts: Sequence[list[int]], num_samples: int, max_new_tokens: int
+    ) -> list[list[int]]:
+        """Which prompts, by number, to sample and check together, so that nothing is run twice."""
 
     def sample(
         self,
         prompts: Sequence[list[int]],
-        streams: Sequence[list[int]],
+        streams: Sequence[Sequence[int]],
         *,
         max_new_tokens: int,
         temperature: float,
@@ -39,20 +33,24 @@ class Engine(Protocol):
 
     def check_and_continue(
         self,
-        drafts: Sequence[Draft],
+        prompts: Sequence[list[int]],
+        samples: Sequence[Sequence[Sample]],
+        streams: Sequence[Sequence[int]],
         *,
         margin_threshold: float,
         max_new_tokens: int,
         temperature: float,
         stop_at_mismatch: bool,
-    ) -> list[Check]:
-        """Find each draft's first mismatch and let the teacher continue from there.
+    ) -> list[list[Check]]:
+        """Find each sample's first mismatch and let the teacher continue from there.
 
         Args:
-            drafts: completions with the student's log-probabilities.
+            prompts: token ids of P prompts.
+            samples: for each prompt its completions, with the student's log-probabilities.
+            streams: for each prompt the keys of its continuations' random streams.
             margin_threshold: η in nats; a margin must be strictly greater.
-            max_new_tokens: longest completion, what the continuation keeps of the draft included.
+            max_new_tokens: longest completion, what the continuation keeps of the sample included.
             temperature: of the teacher's draw; 0 is greedy. The first token of a continuation is
                 never the student's at that place.
-            stop_at_mismatch: leave out the teacher's log-probabilities after the mismatch.
+            stop_at_mismatch: look no further; leaves out the teacher's later log-probabilities.
         """

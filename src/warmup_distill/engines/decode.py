@@ -1,6 +1,6 @@
-"""Drawing tokens one at a time from a model, rows side by side.
+"""Drawing tokens one at a time from a model, branches of a tree side by side.
 
-Shape letters: B row, V vocabulary.
+Shape letters: n branch at work, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
 
-from warmup_distill.forward import pad_left, positions_of
 from warmup_distill.randomness import uniforms
 from warmup_distill.records import Sample
+from warmup_distill.tree.grow import TokenTree
 from warmup_distill.vocabulary import Vocabulary
+
+BLOCK = 256
+"""Tokens summed together before the cumulative sum, which is slow over a whole vocabulary."""
 
 
 @dataclass(kw_only=True)
@@ -39,82 +42,67 @@ class Row:
         )
 
 
-@torch.inference_mode()
-def decode(
-    model: PreTrainedModel,
-    vocabulary: Vocabulary,
-    prefixes: Sequence[list[int]],
-    rows: Sequence[Sequence[Row]],
-    temperature: float,
-) -> None:
-    """Complete every row in place, for each prefix one or more.
-
-    A prefix is run once and its keys and values are repeated for its rows; a row that is finished
-    leaves the batch.
-    """
-    ids, mask = (part.to(model.device) for part in pad_left(prefixes, vocabulary.pad_id))
-    counts = torch.tensor([len(group) for group in rows], device=model.device)
-    active = [row for group in rows for row in group]
-    cache = DynamicCache(config=model.config)
-    output = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions_of(mask),
-        past_key_values=cache,
-        logits_to_keep=1,
-        use_cache=True,
-    )
-    owner = torch.arange(len(prefixes), device=model.device).repeat_interleave(counts)
-    logits, mask = output.logits[owner], mask[owner]
-    cache.batch_select_indices(owner)
+def decode(tree: TokenTree, rows: dict[int, Row], temperature: float) -> None:
+    """Complete rows in place, each on the branch of its number; finished ones leave at once."""
+    if not rows:
+        return
+    vocabulary = tree.model.vocabulary
+    order = tree.bring(list(rows))
+    hidden = tree.tips()
     while True:
-        tokens, logprobs = _draw(logits[:, -1, : vocabulary.size].float(), active, temperature)
+        active = [rows[branch] for branch in order]
+        tokens, logprobs = _draw(tree.model.logits(hidden), active, temperature)
         for row, token, logprob in zip(active, tokens.tolist(), logprobs.tolist(), strict=True):
             row.ids.append(token)
             row.logprobs.append(logprob)
-        going = [i for i, row in enumerate(active) if not row.finished(vocabulary)]
+        going = [branch for branch in order if not rows[branch].finished(vocabulary)]
         if not going:
             return
-        if len(going) < len(active):
-            keep = torch.tensor(going, device=model.device)
-            active, tokens, mask = [active[i] for i in going], tokens[keep], mask[keep]
-            cache.batch_select_indices(keep)
-        mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=-1)
-        logits = model(
-            input_ids=tokens[:, None],
-            attention_mask=mask,
-            position_ids=positions_of(mask)[:, -1:],
-            past_key_values=cache,
-            use_cache=True,
-        ).logits
+        if len(going) < len(order):
+            order = tree.bring(going)
+            tokens = torch.tensor([rows[branch].ids[-1] for branch in order], device=tokens.device)
+        hidden = tree.feed(tokens)
 
 
-def _draw(logits_BV: Tensor, rows: Sequence[Row], temperature: float) -> tuple[Tensor, Tensor]:
-    """One token a row [B] and its log-probability [B] under the untempered, unmasked model."""
-    logprobs_BV = logits_BV.log_softmax(-1)
-    scores_BV = logprobs_BV
-    position = len(rows[0].ids)
+def _draw(logits_nV: Tensor, rows: Sequence[Row], temperature: float) -> tuple[Tensor, Tensor]:
+    """One token a row [n] and its log-probability [n] under the untempered, unmasked model."""
+    normalizer_n1 = logits_nV.logsumexp(-1, keepdim=True)
+    scores_nV = logits_nV
     banned = [(i, row.banned_first) for i, row in enumerate(rows) if row.banned_first is not None]
-    if position == 0 and banned:
-        scores_BV = logprobs_BV.clone()
+    if banned and not rows[0].ids:
+        scores_nV = logits_nV.clone()
         where, tokens = zip(*banned, strict=True)
-        scores_BV[list(where), list(tokens)] = -torch.inf
+        scores_nV[list(where), list(tokens)] = -torch.inf
     if temperature == 0:
-        tokens_B = scores_BV.argmax(-1)
+        tokens_n = scores_nV.argmax(-1)
     else:
         streams = np.array([row.stream for row in rows], dtype=np.uint64)
-        numbers_B = torch.from_numpy(uniforms(streams, position)).to(logits_BV.device)
-        tokens_B = invert_cdf((scores_BV / temperature).softmax(-1), numbers_B)
-    return tokens_B, logprobs_BV.gather(-1, tokens_B[:, None]).squeeze(-1)
+        numbers = torch.from_numpy(uniforms(streams, len(rows[0].ids))).to(logits_nV.device)
+        weights_nV = (scores_nV - scores_nV.amax(-1, keepdim=True)).div_(temperature).exp_()
+        tokens_n = invert_cdf(weights_nV, numbers)
+    chosen_n1 = logits_nV.gather(-1, tokens_n[:, None])
+    return tokens_n, (chosen_n1 - normalizer_n1).squeeze(-1)
 
 
-def invert_cdf(probabilities_BV: Tensor, numbers_B: Tensor) -> Tensor:
-    """The token [B] at which the cumulative probability first exceeds each number in [0, 1).
+def invert_cdf(weights_nV: Tensor, numbers_n: Tensor) -> Tensor:
+    """The token [n] at which the cumulative weight first exceeds a share in [0, 1) of the whole.
 
-    Never a token of probability zero: the target stays below the sum that was really reached.
+    Blocks are summed first, then one block is searched. Never a token of weight zero: each target
+    stays below the sum that is really reached.
     """
-    cumulative_BV = probabilities_BV.cumsum(-1)
-    total_B1 = cumulative_BV[:, -1:]
-    below_B1 = torch.nextafter(total_B1, torch.zeros_like(total_B1))
-    target_B1 = torch.minimum(numbers_B[:, None].to(total_B1.dtype) * total_B1, below_B1)
-    return torch.searchsorted(cumulative_BV, target_B1, right=True).squeeze(-1)
+    padded = F.pad(weights_nV, (0, -weights_nV.shape[-1] % BLOCK))
+    blocks = padded.reshape(len(padded), -1, BLOCK)
+    ends = blocks.sum(-1).double().cumsum(-1)
+    block, target = _first_above(ends, numbers_n[:, None] * ends[:, -1:])
+    start = torch.where(block > 0, ends.gather(-1, (block - 1).clamp(min=0)), 0.0)
+    rows = torch.arange(len(blocks), device=blocks.device)
+    within = blocks[rows, block.squeeze(-1)].double().cumsum(-1)
+    place, _ = _first_above(within, target - start)
+    return (block * BLOCK + place).squeeze(-1)
+
+
+def _first_above(ends: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Where cumulative sums [n, M] first exceed a target [n, 1], which is kept below the last."""
+    total = ends[:, -1:]
+    target = torch.minimum(target, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(ends, target, right=True), target

@@ -1,26 +1,39 @@
-"""The default engine: any `AutoModelForCausalLM`, in this process."""
+"""The default engine: any `AutoModelForCausalLM`, in this process, over token trees."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import TypeVar
 
+import torch
 from transformers import PreTrainedModel
 
-from warmup_distill.engines import Draft
 from warmup_distill.engines.decode import Row, decode
-from warmup_distill.forward import completion_logprobs
+from warmup_distill.engines.score import score
 from warmup_distill.mismatch import find_mismatch
 from warmup_distill.records import Check, Sample
+from warmup_distill.tree.grow import TokenTree
+from warmup_distill.tree.model import TreeModel
+from warmup_distill.tree.pack import batches_by_size
 from warmup_distill.vocabulary import Vocabulary
+
+T = TypeVar("T")
 
 
 class TransformersEngine:
     """Samples from a student and lets a teacher check and continue.
 
+    The student's tree of the last batch is kept, so that the continuations of what was just
+    sampled are scored without running the student over prompt and prefix again.
+
     Args:
         student: draws the completions.
         teacher: checks and continues them.
         vocabulary: what both share.
-        batch_size: completions handled together.
+        batch_tokens: tokens whose keys and values each model holds at one time.
         advance: called with the number of completions just sampled or checked.
+
+    Raises:
+        ModelError: a model's layers do not all use `transformers`' attention.
     """
 
     def __init__(
@@ -28,116 +41,160 @@ class TransformersEngine:
         student: PreTrainedModel,
         teacher: PreTrainedModel,
         vocabulary: Vocabulary,
-        batch_size: int,
+        batch_tokens: int,
         advance: Callable[[int], object] = lambda count: None,
     ) -> None:
-        self.student = student
-        self.teacher = teacher
+        self.student = TreeModel(student, vocabulary)
+        self.teacher = TreeModel(teacher, vocabulary)
         self.vocabulary = vocabulary
-        self.batch_size = batch_size
+        self.batch_tokens = batch_tokens
         self.advance = advance
+        self._sampled: tuple[list[Sample], TokenTree] | None = None
+
+    def batches(
+        self, prompts: Sequence[list[int]], num_samples: int, max_new_tokens: int
+    ) -> list[list[int]]:
+        """See `Engine.batches`: prompts of like length, as many as `batch_tokens` allows."""
+        sizes = [len(prompt) + num_samples * max_new_tokens for prompt in prompts]
+        return batches_by_size(sizes, self.batch_tokens)
 
     def sample(
         self,
         prompts: Sequence[list[int]],
-        streams: Sequence[list[int]],
+        streams: Sequence[Sequence[int]],
         *,
         max_new_tokens: int,
         temperature: float,
     ) -> list[list[Sample]]:
         """See `Engine.sample`."""
-        rows = [
-            [Row(stream=stream, max_new_tokens=max_new_tokens) for stream in group]
-            for group in streams
-        ]
-        self._decode(self.student, prompts, rows, temperature, advance=True)
-        return [[row.sample(self.vocabulary) for row in group] for group in rows]
+        results: list[list[Sample]] = [[] for _ in prompts]
+        for indices in self.batches(prompts, _widest(streams), max_new_tokens):
+            some = [streams[i] for i in indices]
+            rows = [Row(stream=key, max_new_tokens=max_new_tokens) for key in chain(*some)]
+            samples = self._sample([prompts[i] for i in indices], _owners(some), rows, temperature)
+            for i, group in zip(indices, _grouped(samples, some), strict=True):
+                results[i] = group
+            self.advance(len(rows))
+        return results
 
     def check_and_continue(
         self,
-        drafts: Sequence[Draft],
+        prompts: Sequence[list[int]],
+        samples: Sequence[Sequence[Sample]],
+        streams: Sequence[Sequence[int]],
+        *,
+        margin_threshold: float,
+        max_new_tokens: int,
+        temperature: float,
+        stop_at_mismatch: bool,
+    ) -> list[list[Check]]:
+        """See `Engine.check_and_continue`."""
+        results: list[list[Check]] = [[] for _ in prompts]
+        for indices in self.batches(prompts, _widest(samples), max_new_tokens):
+            some = [samples[i] for i in indices]
+            checks = self._check(
+                [prompts[i] for i in indices],
+                _owners(some),
+                list(chain(*some)),
+                list(chain(*(streams[i] for i in indices))),
+                margin_threshold=margin_threshold,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                stop_at_mismatch=stop_at_mismatch,
+            )
+            for i, group in zip(indices, _grouped(checks, some), strict=True):
+                results[i] = group
+            self.advance(len(checks))
+        return results
+
+    @torch.inference_mode()
+    def _sample(
+        self, prompts: list[list[int]], owners: list[int], rows: list[Row], temperature: float
+    ) -> list[Sample]:
+        self._sampled = None  # its memory is needed now
+        with self.student.following():
+            tree = TokenTree(self.student, prompts, owners, rows[0].max_new_tokens)
+            decode(tree, dict(enumerate(rows)), temperature)
+        samples = [row.sample(self.vocabulary) for row in rows]
+        self._sampled = samples, tree
+        return samples
+
+    @torch.inference_mode()
+    def _check(
+        self,
+        prompts: list[list[int]],
+        owners: list[int],
+        samples: list[Sample],
+        streams: list[int],
         *,
         margin_threshold: float,
         max_new_tokens: int,
         temperature: float,
         stop_at_mismatch: bool,
     ) -> list[Check]:
-        """See `Engine.check_and_continue`."""
-        teacher_logprobs = completion_logprobs(
-            self.teacher,
-            self.vocabulary,
-            [draft.prompt_ids for draft in drafts],
-            [draft.sample.ids for draft in drafts],
-            self.batch_size,
-        )
-        found = [
-            find_mismatch(draft.sample.logprobs, logprobs, margin_threshold)
-            for draft, logprobs in zip(drafts, teacher_logprobs, strict=True)
-        ]
-        cuts = {i: index for i, (index, _) in enumerate(found) if index is not None}
-        endings = self._continue(drafts, cuts, max_new_tokens, temperature)
-        checks = []
-        for i, (index, margin) in enumerate(found):
-            logprobs = teacher_logprobs[i]
-            if stop_at_mismatch and index is not None:
-                logprobs = logprobs[: index + 1]
-            continuation, ref_logprobs = endings.get(i, (None, None))
-            checks.append(
-                Check(
-                    teacher_logprobs=logprobs,
-                    mismatch_index=index,
-                    margin=margin,
-                    continuation=continuation,
-                    continuation_ref_logprobs=ref_logprobs,
-                )
-            )
-        self.advance(len(drafts))
-        return checks
+        def mismatch(branch: int, logprobs: list[float]) -> tuple[int | None, float]:
+            return find_mismatch(samples[branch].logprobs, logprobs, margin_threshold)
 
-    def _continue(
+        def stop(branch: int, logprobs: list[float]) -> bool:
+            return stop_at_mismatch and mismatch(branch, logprobs)[0] is not None
+
+        ids = {branch: sample.ids for branch, sample in enumerate(samples)}
+        rows: dict[int, Row] = {}
+        with self.teacher.following():
+            tree = TokenTree(self.teacher, prompts, owners, max_new_tokens)
+            logprobs = score(tree, ids, stop)
+            found = {branch: mismatch(branch, logprobs[branch]) for branch in ids}
+            cuts = {branch: k for branch, (k, _) in found.items() if k is not None}
+            for branch, k in cuts.items():
+                room, first = max_new_tokens - k, ids[branch][k]
+                rows[branch] = Row(stream=streams[branch], max_new_tokens=room, banned_first=first)
+                if stop_at_mismatch:
+                    del logprobs[branch][k + 1 :]
+            tree.cut(cuts)
+            decode(tree, rows, temperature)
+        references = self._references(prompts, owners, samples, cuts, rows)
+        return [
+            Check(
+                teacher_logprobs=logprobs[branch],
+                mismatch_index=index,
+                margin=margin,
+                continuation=rows[branch].sample(self.vocabulary) if branch in rows else None,
+                continuation_ref_logprobs=references.get(branch),
+            )
+            for branch, (index, margin) in found.items()
+        ]
+
+    def _references(
         self,
-        drafts: Sequence[Draft],
+        prompts: list[list[int]],
+        owners: list[int],
+        samples: list[Sample],
         cuts: dict[int, int],
-        max_new_tokens: int,
-        temperature: float,
-    ) -> dict[int, tuple[Sample, list[float]]]:
-        """The teacher's ending of each cut draft, and its log-probabilities under the student."""
-        prefixes = [[*drafts[i].prompt_ids, *drafts[i].sample.ids[:k]] for i, k in cuts.items()]
-        rows = [
-            Row(
-                stream=drafts[i].stream,
-                max_new_tokens=max_new_tokens - k,
-                banned_first=drafts[i].sample.ids[k],
-            )
-            for i, k in cuts.items()
-        ]
-        self._decode(self.teacher, prefixes, [[row] for row in rows], temperature)
-        ref_logprobs = completion_logprobs(
-            self.student, self.vocabulary, prefixes, [row.ids for row in rows], self.batch_size
-        )
-        samples = [row.sample(self.vocabulary) for row in rows]
-        return dict(zip(cuts, zip(samples, ref_logprobs, strict=True), strict=True))
+        rows: dict[int, Row],
+    ) -> dict[int, list[float]]:
+        """Log-probabilities under the student of the continuations that begin at the cuts."""
+        capacity = max((k + len(rows[branch].ids) for branch, k in cuts.items()), default=0)
+        kept, self._sampled = self._sampled, None  # it grows on, and serves but once
+        with self.student.following():
+            if kept and kept[0] == samples and kept[1].capacity >= capacity:
+                kept[1].cut(cuts)
+                return score(kept[1], {branch: row.ids for branch, row in rows.items()})
+            tree = TokenTree(self.student, prompts, owners, capacity)
+            prefixes = {branch: samples[branch].ids[:k] for branch, k in cuts.items()}
+            whole = score(tree, {branch: prefixes[branch] + rows[branch].ids for branch in rows})
+            return {branch: values[cuts[branch] :] for branch, values in whole.items()}
 
-    def _decode(
-        self,
-        model: PreTrainedModel,
-        prefixes: Sequence[list[int]],
-        rows: Sequence[list[Row]],
-        temperature: float,
-        advance: bool = False,
-    ) -> None:
-        """Decode in batches of prefixes of like length, about `batch_size` rows each."""
-        order = sorted(range(len(prefixes)), key=lambda i: (len(prefixes[i]), i))
-        while order:
-            per_prefix = len(rows[order[0]])
-            count = max(1, self.batch_size // per_prefix)
-            batch, order = order[:count], order[count:]
-            decode(
-                model,
-                self.vocabulary,
-                [prefixes[i] for i in batch],
-                [rows[i] for i in batch],
-                temperature,
-            )
-            if advance:
-                self.advance(sum(len(rows[i]) for i in batch))
+
+def _widest(groups: Sequence[Sequence[object]]) -> int:
+    return max(map(len, groups), default=1)
+
+
+def _owners(groups: Sequence[Sequence[object]]) -> list[int]:
+    """For each member of each group the group's number."""
+    return [number for number, group in enumerate(groups) for _ in group]
+
+
+def _grouped(members: Sequence[T], groups: Sequence[Sequence[object]]) -> list[list[T]]:
+    """A flat list cut into groups of the same sizes."""
+    rest = iter(members)
+    return [[next(rest) for _ in group] for group in groups]

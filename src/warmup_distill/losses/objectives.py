@@ -29,8 +29,8 @@ def cross_entropy(student_logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     Returns:
         [B, T] float32, 0 where `mask` is False.
     """
-    values = F.cross_entropy(student_logits.float().transpose(1, 2), ids, reduction="none")
-    return torch.where(mask, values, 0.0)
+    values = F.cross_entropy(student_logits.float().flatten(0, -2), ids.flatten(), reduction="none")
+    return torch.where(mask, values.view_as(ids), 0.0)
 
 
 def distillation(

@@ -5,19 +5,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from warmup_distill.forward import (
-    batches,
-    collate,
-    completion_ids,
-    completion_logits,
-    gather_logprobs,
-    to_device,
-)
 from warmup_distill.losses import forward_kl, reverse_kl
 from warmup_distill.mismatch import find_mismatch
-from warmup_distill.vocabulary import Vocabulary
+from warmup_distill.tree.model import TreeModel, gather_logprobs
+from warmup_distill.tree.pack import Pack, batches_by_size, pack_completions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,39 +29,56 @@ class Agreement:
 
 @torch.inference_mode()
 def measure_agreement(
-    model: PreTrainedModel,
-    teacher: PreTrainedModel,
-    vocabulary: Vocabulary,
+    model: TreeModel,
+    teacher: TreeModel,
     prompts: Sequence[list[int]],
     completions: Sequence[list[int]],
     *,
     margin_threshold: float,
-    batch_size: int,
+    batch_tokens: int,
 ) -> Agreement:
     """Compare two models on completions that the first one drew, over the whole vocabulary."""
     mismatching, totals, tokens = 0, torch.zeros(3, dtype=torch.float64), 0
-    for indices in batches(completions, batch_size, vocabulary):
-        rows = [prompts[i] for i in indices], [completions[i] for i in indices]
-        batch = to_device(collate(*rows, vocabulary.pad_id), model.device)
-        ids, mask = completion_ids(batch), batch["completion_mask"]
-        student = completion_logits(model, batch, vocabulary)
-        reference = completion_logits(teacher, batch, vocabulary)
-        q, p = gather_logprobs(student, ids), gather_logprobs(reference, ids)
-        for q_row, p_row, keep in zip(q, p, mask, strict=True):
-            index, _ = find_mismatch(q_row[keep].tolist(), p_row[keep].tolist(), margin_threshold)
+    lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
+    for indices in batches_by_size(lengths, batch_tokens):
+        batch = pack_completions([prompts[i] for i in indices], [completions[i] for i in indices])
+        q, p, forward, reverse = _compare(model, teacher, batch)
+        counts = [len(completions[i]) for i in indices]
+        for q_row, p_row in zip(torch.split(q, counts), torch.split(p, counts), strict=True):
+            index, _ = find_mismatch(q_row.tolist(), p_row.tolist(), margin_threshold)
             mismatching += index is not None
-        values: list[Tensor] = [
-            torch.where(mask, q - p, 0.0),
-            forward_kl(reference, student, mask),
-            reverse_kl(reference, student, mask),
-        ]
-        totals += torch.stack([value.double().sum().cpu() for value in values])
-        tokens += int(mask.sum())
-    margin, forward, reverse = (totals / tokens).tolist()
+        sums = [values.double().sum().cpu() for values in (q - p, forward, reverse)]
+        totals += torch.stack(sums)
+        tokens += len(q)
+    margin, forward_mean, reverse_mean = (totals / tokens).tolist()
     return Agreement(
         samples=len(completions),
         mismatch_share=mismatching / len(completions),
         mean_margin=margin,
-        forward_kl=forward,
-        reverse_kl=reverse,
+        forward_kl=forward_mean,
+        reverse_kl=reverse_mean,
     )
+
+
+def _compare(model: TreeModel, teacher: TreeModel, batch: dict[str, Tensor]) -> Tensor:
+    """Log-probability under both, forward and reverse KL [4, N] at each completion token."""
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    pack = Pack(batch["lengths"].tolist(), model.device)
+    hidden = []
+    for one in (model, teacher):
+        with one.following():
+            hidden.append(one.hidden(batch["input_ids"], pack)[batch["predictors"]])
+    size = model.positions_at_once
+    parts = [torch.split(rows, size) for rows in (*hidden, batch["targets"])]
+    blocks = []
+    for ours, theirs, ids in zip(*parts, strict=True):
+        student, reference = model.logits(ours), teacher.logits(theirs)
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        values = (
+            gather_logprobs(student, ids),
+            gather_logprobs(reference, ids),
+            forward_kl(reference, student, mask),
+            reverse_kl(reference, student, mask),
+        )
+        blocks.append(torch.stack(values))
+    return torch.cat(blocks, dim=-1)

@@ -72,9 +72,9 @@ def _evaluate(
     bar: "tqdm[Any]",
 ) -> tuple[dict[str, Any], list[Prediction]]:
     recipe = session.recipe
-    batch_size = recipe.evaluate.batch_size
+    batch_tokens = recipe.evaluate.batch_tokens
     engine = TransformersEngine(
-        model, session.teacher, session.vocabulary, batch_size, advance=bar.update
+        model, session.teacher, session.vocabulary, batch_tokens, advance=bar.update
     )
     predictions: list[Prediction] = []
     result: dict[str, Any] = {
@@ -102,13 +102,12 @@ def _evaluate(
         predictions += scored
     count = recipe.evaluate.agreement_prompts
     agreement = measure_agreement(
-        model,
-        session.teacher,
-        session.vocabulary,
+        engine.student,
+        engine.teacher,
         [prompt.prompt_ids for prompt in prompts[:count]],
         [sample.ids for sample in samples["sampled"][:count]],
         margin_threshold=recipe.rollouts.margin_threshold,
-        batch_size=batch_size,
+        batch_tokens=batch_tokens,
     )
     return result | {"agreement": asdict(agreement)}, predictions
 

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from warmup_distill.artifacts import part_path, read_parts, read_records, write_records
 from warmup_distill.config import RolloutsSection
-from warmup_distill.engines import Draft, Engine
+from warmup_distill.engines import Engine
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.randomness import stream
 from warmup_distill.records import Check, Prompt, Rollout, Sample
@@ -48,7 +48,7 @@ def _write_missing(
             session.student(),
             session.teacher,
             session.vocabulary,
-            settings.batch_size,
+            settings.batch_tokens,
             advance=bar.update,
         )
         for group, path in waiting:
@@ -62,33 +62,43 @@ def roll_out(
 
     Source: Warmup-Distill, arXiv:2502.11766, steps 1 to 3.
     """
-    numbers = range(settings.num_samples)
-    sampled = engine.sample(
-        [prompt.prompt_ids for prompt in prompts],
-        [[stream(seed, "student", prompt.prompt_id, i) for i in numbers] for prompt in prompts],
+    ids = [prompt.prompt_ids for prompt in prompts]
+    results: dict[int, list[Rollout]] = {}
+    for batch in engine.batches(ids, settings.num_samples, settings.max_new_tokens):
+        rollouts = _roll_out_batch(engine, [prompts[i] for i in batch], settings, seed)
+        results |= dict(zip(batch, rollouts, strict=True))
+    return [rollout for index in range(len(prompts)) for rollout in results[index]]
+
+
+def _roll_out_batch(
+    engine: Engine, prompts: Sequence[Prompt], settings: RolloutsSection, seed: int
+) -> list[list[Rollout]]:
+    def streams(role: str) -> list[list[int]]:
+        numbers = range(settings.num_samples)
+        return [[stream(seed, role, prompt.prompt_id, i) for i in numbers] for prompt in prompts]
+
+    ids = [prompt.prompt_ids for prompt in prompts]
+    samples = engine.sample(
+        ids,
+        streams("student"),
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
     )
-    places = [(prompt, i) for prompt in prompts for i in numbers]
-    samples = [sample for group in sampled for sample in group]
-    drafts = [
-        Draft(
-            prompt_ids=prompt.prompt_ids,
-            sample=sample,
-            stream=stream(seed, "teacher", prompt.prompt_id, i),
-        )
-        for (prompt, i), sample in zip(places, samples, strict=True)
-    ]
     checks = engine.check_and_continue(
-        drafts,
+        ids,
+        samples,
+        streams("teacher"),
         margin_threshold=settings.margin_threshold,
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.continuation_temperature,
         stop_at_mismatch=settings.stop_at_mismatch,
     )
     return [
-        _rollout(prompt.prompt_id, i, sample, check)
-        for (prompt, i), sample, check in zip(places, samples, checks, strict=True)
+        [
+            _rollout(prompt.prompt_id, i, sample, check)
+            for i, (sample, check) in enumerate(zip(*group, strict=True))
+        ]
+        for prompt, group in zip(prompts, zip(samples, checks, strict=True), strict=True)
     ]
 
 

@@ -2,12 +2,14 @@
 
 import abc
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 
+from warmup_distill.tree.model import TreeModel
 from warmup_distill.vocabulary import Vocabulary
 
 
@@ -22,16 +24,22 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         super().__init__(model=model, **arguments)
         self.vocabulary = vocabulary
         self.loss_is_scaled_for_ga = True
+        self.policy = TreeModel(_without_adapters(model), vocabulary)
         self._extra: dict[str, list[float]] = defaultdict(list)
         disable_dropout(model)
+
+    def train(self, *arguments: Any, **keywords: Any) -> Any:
+        """See `transformers.Trainer.train`; attention follows our layouts meanwhile."""
+        with self.policy.following():
+            return super().train(*arguments, **keywords)
 
     @abc.abstractmethod
     def count(self, inputs: dict[str, Tensor]) -> Tensor:
         """What the loss is averaged over in one micro-batch: valid tokens, or pairs."""
 
     @abc.abstractmethod
-    def summed_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
-        """The loss summed over one micro-batch."""
+    def summed_loss(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss of `policy` summed over one micro-batch."""
 
     def compute_loss(
         self,
@@ -41,7 +49,8 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         total = self.count(inputs) if num_items_in_batch is None else num_items_in_batch
-        loss = self.summed_loss(model, inputs) / total
+        with self.policy.following():
+            loss = inside_forward(model, lambda: self.summed_loss(inputs)) / total
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # for gradients are averaged over them
         return (loss, {}) if return_outputs else loss
@@ -63,6 +72,32 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
             logs |= {name: sum(values) / len(values) for name, values in self._extra.items()}
             self._extra.clear()
         super().log(logs, *arguments, **keywords)
+
+
+def inside_forward(model: Any, function: Callable[[], Tensor]) -> Tensor:
+    """Call a function inside the forward of a model that may be wrapped.
+
+    DDP and FSDP prepare for the backward pass in their own forward, so whatever uses the weights
+    has to happen in there.
+    """
+    inner = model
+    while hasattr(inner, "module"):
+        inner = inner.module
+    if inner is model:
+        return function()
+    original = inner.forward
+    inner.forward = lambda *_: function()
+    try:
+        value: Tensor = model()
+    finally:
+        inner.forward = original
+    return value
+
+
+def _without_adapters(model: Any) -> PreTrainedModel:
+    """The model under peft's wrapper, adapters in place."""
+    inner: PreTrainedModel = model.get_base_model() if hasattr(model, "peft_config") else model
+    return inner
 
 
 def disable_dropout(model: nn.Module) -> None:

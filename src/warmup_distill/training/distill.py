@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from warmup_distill.forward import collate, completion_ids, completion_logits
 from warmup_distill.losses import distillation
 from warmup_distill.training.base import GloballyNormalizedTrainer
+from warmup_distill.training.chunked import summed_in_parts
+from warmup_distill.tree.model import TreeModel
+from warmup_distill.tree.pack import Pack, pack_completions
 from warmup_distill.vocabulary import Vocabulary
 
 
@@ -38,41 +40,51 @@ class DistillTrainer(GloballyNormalizedTrainer):
         temperature: float = 1.0,
         **arguments: Any,
     ) -> None:
-        arguments.setdefault("data_collator", CompletionCollator(vocabulary.pad_id))
+        arguments.setdefault("data_collator", collate_completions)
         super().__init__(model=model, vocabulary=vocabulary, **arguments)
-        self.teacher = teacher
+        self.teacher = TreeModel(teacher, vocabulary) if teacher else None
         self.objective: str = objective
         self.cross_entropy_weight = cross_entropy_weight
         self.temperature = temperature
 
     def count(self, inputs: dict[str, Tensor]) -> Tensor:
         """Completion tokens, end-of-sequence included."""
-        return inputs["completion_mask"].sum()
+        return torch.tensor(len(inputs["targets"]))
 
-    def summed_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
-        return distillation(
-            self.objective,
-            self._teacher_logits(inputs),
-            completion_logits(model, inputs, self.vocabulary),
-            completion_ids(inputs),
-            inputs["completion_mask"],
-            cross_entropy_weight=self.cross_entropy_weight,
-            temperature=self.temperature,
-        ).sum()
+    def summed_loss(self, inputs: dict[str, Tensor]) -> Tensor:
+        pack = Pack(inputs["lengths"].tolist(), inputs["input_ids"].device)
+        places, ids = inputs["predictors"], inputs["targets"]
+        teacher_hidden = self._teacher_hidden(inputs, pack)
+
+        def part(states: Tensor, some: slice) -> Tensor:
+            return distillation(
+                self.objective,
+                self._teacher_logits(teacher_hidden, some),
+                self.policy.logits(states),
+                ids[some],
+                torch.ones_like(ids[some], dtype=torch.bool),
+                cross_entropy_weight=self.cross_entropy_weight,
+                temperature=self.temperature,
+            ).sum()
+
+        hidden = self.policy.hidden(inputs["input_ids"], pack)[places]
+        return summed_in_parts(
+            part, hidden, self.policy.head_parameters(), self.policy.positions_at_once
+        )
 
     @torch.no_grad()
-    def _teacher_logits(self, inputs: dict[str, Tensor]) -> Tensor | None:
+    def _teacher_hidden(self, inputs: dict[str, Tensor], pack: Pack) -> Tensor | None:
         if self.teacher is None or self.objective == "sft":
             return None
-        return completion_logits(self.teacher, inputs, self.vocabulary)
+        with self.teacher.following():
+            return self.teacher.hidden(inputs["input_ids"], pack)[inputs["predictors"]]
+
+    @torch.no_grad()
+    def _teacher_logits(self, hidden: Tensor | None, some: slice) -> Tensor | None:
+        return None if hidden is None or self.teacher is None else self.teacher.logits(hidden[some])
 
 
-class CompletionCollator:
-    """Rows of `prompt_ids` and `completion_ids` as one padded batch."""
-
-    def __init__(self, pad_id: int) -> None:
-        self.pad_id = pad_id
-
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        prompts = [row["prompt_ids"] for row in rows]
-        return collate(prompts, [row["completion_ids"] for row in rows], self.pad_id)
+def collate_completions(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    """Rows of `prompt_ids` and `completion_ids`, packed; see `pack_completions`."""
+    prompts = [row["prompt_ids"] for row in rows]
+    return pack_completions(prompts, [row["completion_ids"] for row in rows])

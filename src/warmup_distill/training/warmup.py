@@ -1,17 +1,16 @@
 """The warm-up's trainer: DPO on pairs that share prompt and prefix."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Sampler
 
-from warmup_distill.forward import collate, completion_ids, completion_logits, gather_logprobs
 from warmup_distill.losses import dpo
 from warmup_distill.training.base import GloballyNormalizedTrainer
+from warmup_distill.tree.pairs import CHOSEN, PairTree, plant
 from warmup_distill.vocabulary import Vocabulary
-
-CHOSEN, REJECTED = "chosen_", "rejected_"
 
 
 class WarmupTrainer(GloballyNormalizedTrainer):
@@ -28,17 +27,20 @@ class WarmupTrainer(GloballyNormalizedTrainer):
     def __init__(
         self, *, model: Any, vocabulary: Vocabulary, beta: float, **arguments: Any
     ) -> None:
-        arguments.setdefault("data_collator", PairCollator(vocabulary.pad_id))
+        arguments.setdefault("data_collator", collate_pairs)
         super().__init__(model=model, vocabulary=vocabulary, **arguments)
         self.beta = beta
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        return PromptSampler(dataset["prompt_ids"], self.args.seed)
 
     def count(self, inputs: dict[str, Tensor]) -> Tensor:
         """Pairs."""
         return torch.tensor(len(inputs["chosen_ref_logprob"]))
 
-    def summed_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
-        chosen = self._suffix_logprob(model, inputs, CHOSEN)
-        rejected = self._suffix_logprob(model, inputs, REJECTED)
+    def summed_loss(self, inputs: dict[str, Tensor]) -> Tensor:
+        chosen, rejected = self._ending_logprobs(inputs)
         chosen_ref, rejected_ref = inputs["chosen_ref_logprob"], inputs["rejected_ref_logprob"]
         losses = dpo(chosen, rejected, chosen_ref, rejected_ref, beta=self.beta)
         gain = (chosen - chosen_ref) - (rejected - rejected_ref)
@@ -50,37 +52,45 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         )
         return losses.sum()
 
-    def _suffix_logprob(self, model: Any, inputs: dict[str, Tensor], side: str) -> Tensor:
-        """Summed log-probability [B] of one side's suffix, from the mismatch index on."""
-        batch = {
-            name.removeprefix(side): tensor
-            for name, tensor in inputs.items()
-            if name.startswith(side)
-        }
-        logits = completion_logits(model, batch, self.vocabulary)
-        logprobs = gather_logprobs(logits, completion_ids(batch))
-        return torch.where(batch["completion_mask"], logprobs, 0.0).sum(-1)
+    def _ending_logprobs(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Summed log-probabilities [B] of chosen and rejected, from the mismatch index on."""
+        tree = PairTree(inputs["prompts"], inputs["owners"], inputs["parts"])
+        hidden = self.policy.hidden(inputs["input_ids"], tree)[inputs["predictors"]]
+        logprobs = self.policy.logprobs(hidden, inputs["targets"])
+        is_chosen = inputs["part"] == CHOSEN
+        sums = logprobs.new_zeros(2, len(inputs["owners"]))
+        sums = sums.index_put((is_chosen.long(), inputs["pair"]), logprobs, accumulate=True)
+        return sums[1], sums[0]
 
 
-class PairCollator:
-    """Pairs as two padded batches of `prompt + prefix` and suffix."""
+class PromptSampler(Sampler[int]):
+    """Prompts in random order, the pairs of each together, so that a batch runs a prompt once."""
 
-    def __init__(self, pad_id: int) -> None:
-        self.pad_id = pad_id
+    def __init__(self, prompts: Sequence[Sequence[int]], seed: int) -> None:
+        self.groups: dict[tuple[int, ...], list[int]] = {}
+        for index, prompt in enumerate(prompts):
+            self.groups.setdefault(tuple(prompt), []).append(index)
+        self.seed = seed
+        self.epoch = 0
 
-    def __call__(self, pairs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        batch = {
-            name: torch.tensor([pair[name] for pair in pairs])
-            for name in ("chosen_ref_logprob", "rejected_ref_logprob")
-        }
-        for side in (CHOSEN, REJECTED):
-            cuts = [pair["mismatch_index"] for pair in pairs]
-            ids = [pair[f"{side}ids"] for pair in pairs]
-            prefixes = [
-                [*pair["prompt_ids"], *row[:cut]]
-                for pair, row, cut in zip(pairs, ids, cuts, strict=True)
-            ]
-            suffixes = [row[cut:] for row, cut in zip(ids, cuts, strict=True)]
-            tensors = collate(prefixes, suffixes, self.pad_id)
-            batch |= {f"{side}{name}": tensor for name, tensor in tensors.items()}
-        return batch
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader; every epoch has an order of its own."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return sum(map(len, self.groups.values()))
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        groups = list(self.groups.values())
+        for number in torch.randperm(len(groups), generator=generator).tolist():
+            yield from groups[number]
+
+
+def collate_pairs(pairs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    """Pairs as one packed row; see `tree.pairs.plant`."""
+    references = {
+        name: torch.tensor([pair[name] for pair in pairs])
+        for name in ("chosen_ref_logprob", "rejected_ref_logprob")
+    }
+    return plant(pairs, keep_prefix=False) | references

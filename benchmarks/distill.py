@@ -1,0 +1,108 @@
+"""A distillation step against TRL's GKDTrainer off-policy, in turns, on the same rows.
+
+    python benchmarks/distill.py --dolly dolly.jsonl --json distill.json
+
+Both take KL(teacher ‖ student) at every completion token. TRL runs with its default settings
+(float32 aside), and without activation checkpointing.
+"""
+
+import copy
+import tempfile
+from typing import Any
+
+import torch
+from common import arguments, compare, finish, models, rows, train
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedModel, TrainingArguments
+from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+from warmup_distill.chat import encode_prompt, encode_reference
+from warmup_distill.training.distill import DistillTrainer
+from warmup_distill.vocabulary import Vocabulary
+
+RATE, BATCH, LONGEST = 1e-5, 8, 512
+
+
+def settings(steps: int, folder: str) -> dict[str, Any]:
+    return {
+        "output_dir": folder, "max_steps": steps, "per_device_train_batch_size": BATCH,
+        "learning_rate": RATE, "logging_steps": 1, "save_strategy": "no", "report_to": "none",
+        "use_cpu": True, "bf16": False, "dataloader_pin_memory": False, "disable_tqdm": True,
+        "remove_unused_columns": False,
+    }  # fmt: skip
+
+
+def ours(
+    student: PreTrainedModel, teacher: PreTrainedModel, vocabulary: Vocabulary, data: Dataset,
+    steps: int,
+) -> Any:  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        return DistillTrainer(
+            model=student,
+            teacher=teacher,
+            vocabulary=vocabulary,
+            objective="forward_kl",
+            args=TrainingArguments(**settings(steps, folder)),
+            train_dataset=data,
+        )
+
+
+def theirs(
+    student: PreTrainedModel, teacher: PreTrainedModel, tokenizer: Any, data: Dataset, steps: int,
+    **choice: Any,
+) -> Any:  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        return GKDTrainer(
+            model=student,
+            teacher_model=teacher,
+            args=GKDConfig(**settings(steps, folder), lmbda=0.0, beta=0.0, **choice),
+            data_collator=lambda batch: padded(batch, tokenizer.pad_token_id),
+            train_dataset=data,
+            processing_class=tokenizer,
+        )
+
+
+def padded(batch: list[dict[str, list[int]]], pad_id: int) -> dict[str, Tensor]:
+    width = max(len(row["prompt_ids"]) + len(row["completion_ids"]) for row in batch)
+    columns: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": []}
+    for row in batch:
+        prompt, completion = row["prompt_ids"], row["completion_ids"]
+        pad = width - len(prompt) - len(completion)
+        columns["input_ids"].append(prompt + completion + [pad_id] * pad)
+        columns["attention_mask"].append([1] * (width - pad) + [0] * pad)
+        columns["labels"].append([-100] * len(prompt) + completion + [-100] * pad)
+    return {name: torch.tensor(values) for name, values in columns.items()}
+
+
+def main() -> None:
+    options = arguments(__doc__).parse_args()
+    student, teacher, tokenizer, vocabulary = models(options.model)
+    longest, steps = (96, 1) if options.quick else (LONGEST, 3)
+    encoded = [
+        {
+            "prompt_ids": encode_prompt(tokenizer, row.text, "chat"),
+            "completion_ids": encode_reference(tokenizer, row.reference or ""),
+        }
+        for row in rows("dolly", options.dolly)[: 20 * steps * BATCH]
+    ]
+    fitting = [row for row in encoded if sum(map(len, row.values())) <= longest]
+    data = Dataset.from_list(fitting[: steps * BATCH])
+    lengths = sorted(len(row["prompt_ids"]) + len(row["completion_ids"]) for row in data)
+    print(f"{len(lengths)} rows of {lengths[0]} to {lengths[-1]} tokens, {sum(lengths)} in all")
+    choices: dict[str, dict[str, Any]] = {
+        "TRL GKD, default settings": {},
+        "TRL GKD, without activation checkpointing": {"gradient_checkpointing": False},
+    }
+    records = []
+    for name, choice in choices.items():
+        mine, fast = train(ours(copy.deepcopy(student), teacher, vocabulary, data, steps))
+        other, slow = train(
+            theirs(copy.deepcopy(student), teacher, tokenizer, data, steps, **choice)
+        )
+        records.append(compare(name, fast, slow, steps=steps, ours_log=mine, theirs_log=other))
+    finish(records, options.json)
+
+
+if __name__ == "__main__":
+    main()

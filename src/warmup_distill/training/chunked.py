@@ -1,0 +1,62 @@
+"""The head and a loss over it, a few positions at a time: the full logits never exist.
+
+Shape letters: N position, E width of the hidden states.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Part = Callable[[Tensor, slice], Tensor]
+"""Hidden states of some positions and which they are → the loss summed over them."""
+
+
+def summed_in_parts(
+    part: Part, hidden: Tensor, parameters: Iterable[nn.Parameter], at_once: int
+) -> Tensor:
+    """Σ part(hidden[some], some): the sum of a loss over positions, its head included.
+
+    The gradients are made in the forward pass, right where the logits are, so nothing is kept or
+    computed again for the backward pass.
+
+    Args:
+        part: differentiable; a sum over positions, so that parts add up.
+        hidden: [N, E].
+        parameters: those that `part` uses, besides the hidden states.
+        at_once: positions in one part.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    total: Tensor = _SummedInParts.apply(  # type: ignore[no-untyped-call]
+        part, at_once, hidden, *trained
+    )
+    return total
+
+
+class _SummedInParts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, part: Part, at_once: int, hidden: Tensor, *trained: Tensor) -> Tensor:
+        wanted = any(ctx.needs_input_grad)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        hidden_grad = torch.zeros_like(hidden) if wanted else None
+        grads = [torch.zeros_like(parameter) for parameter in trained] if wanted else []
+        for start in range(0, len(hidden), at_once):
+            some = slice(start, start + at_once)
+            states = hidden[some].detach()
+            if hidden_grad is None:
+                total += part(states, some)
+                continue
+            with torch.enable_grad():
+                value = part(states.requires_grad_(), some)
+            state_grad, *new = torch.autograd.grad(value, [states, *trained])
+            hidden_grad[some] = state_grad
+            for grad, addition in zip(grads, new, strict=True):
+                grad += addition
+            total += value.detach()
+        ctx.save_for_backward(*([] if hidden_grad is None else [hidden_grad, *grads]))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> Any:
+        return None, None, *(grad * outputs[0] for grad in ctx.saved_tensors)

@@ -1,0 +1,117 @@
+"""Sequences packed end to end into one row; each attends to itself alone.
+
+Shape letters: S token of the packed row, P sequence, W place in the longest sequence, H query head,
+K key head, D head dimension.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Pack:
+    """The layout of plain sequences: one trunk each, no branches.
+
+    Only attention sees padding; every other layer runs on the packed row.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self.grid = Grid(lengths, device)
+        self.positions = self.grid.places
+        self.longest = max(lengths)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See `Layout.attend`. Padding is at the right, where no real token sees it."""
+        grids = (self.grid.pad(rows).transpose(1, 2) for rows in (query, key, value))
+        output = scaled_attention(*grids, scale=scale)
+        return self.grid.unpad(output.transpose(1, 2))
+
+
+class Grid:
+    """Where each token of packed rows stands in a padded rectangle [P, W], and back."""
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        counts = torch.tensor(lengths)
+        width = int(counts.max())
+        starts = counts.cumsum(0) - counts
+        real = torch.arange(width) < counts[:, None]
+        self.shape = len(lengths), width
+        self.full = bool(real.all())
+        self.real = real.to(device)
+        self.rows = torch.where(real, starts[:, None] + torch.arange(width), 0).flatten().to(device)
+        self.cells = real.flatten().nonzero().squeeze(-1).to(device)
+        self.places = (self.cells.cpu() % width).to(device)
+        """[S], the place of each token in its own sequence."""
+        self.ends = (counts.cumsum(0) - 1).to(device)
+        """[P], the last token of each sequence in the packed row."""
+
+    def pad(self, packed: Tensor) -> Tensor:
+        """[S, ...] to [P, W, ...]; padded cells repeat the first token."""
+        padded = packed if self.full else packed.index_select(0, self.rows)
+        return padded.reshape(*self.shape, *packed.shape[1:])
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """[P, W, ...] to [S, ...]."""
+        flat = padded.reshape(-1, *padded.shape[2:])
+        return flat if self.full else flat.index_select(0, self.cells)
+
+
+def scaled_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float, mask: Tensor | None = None
+) -> Tensor:
+    """SDPA with grouped heads: [P, H, W, D] on [P, K, W', D]; causal where no mask is given."""
+    return F.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=mask is None,
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+
+
+def pack_completions(
+    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+) -> dict[str, Tensor]:
+    """Prompts and completions end to end in one row.
+
+    Returns:
+        input_ids [S]; lengths [P] of the sequences; for each completion token its id `targets` [N]
+        and the place in the row that predicts it, `predictors` [N]. The last token of a sequence
+        predicts nothing and is left out.
+    """
+    row: list[int] = []
+    lengths: list[int] = []
+    targets: list[int] = []
+    predictors: list[int] = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        first = len(row) + len(prompt) - 1
+        predictors += range(first, first + len(completion))
+        targets += completion
+        row += [*prompt, *completion[:-1]]
+        lengths.append(len(prompt) + len(completion) - 1)
+    return {
+        "input_ids": torch.tensor(row),
+        "lengths": torch.tensor(lengths),
+        "targets": torch.tensor(targets),
+        "predictors": torch.tensor(predictors),
+    }
+
+
+def batches_by_size(sizes: Sequence[int], room: int) -> list[list[int]]:
+    """Numbers of items, those of like size together, in batches of `room` at the most.
+
+    An item larger than that is alone.
+    """
+    batches: list[list[int]] = []
+    left = 0
+    for index in sorted(range(len(sizes)), key=lambda i: (sizes[i], i)):
+        if not batches or sizes[index] > left:
+            batches.append([])
+            left = room
+        batches[-1].append(index)
+        left -= sizes[index]
+    return batches

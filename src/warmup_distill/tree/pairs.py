@@ -1,0 +1,122 @@
+"""Preference pairs as trees: prompts once, what two completions share once, then both endings.
+
+Shape letters: S token of the packed row, P prompt, B pair, N scored token, W token of the longest
+prompt, L token of the longest branch, H query head, K key head, D head dimension.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from warmup_distill.tree.pack import Grid, Pack, scaled_attention
+
+PREFIX, CHOSEN, REJECTED = range(3)
+"""The parts of a branch, in the order in which they stand in it."""
+
+
+class PairTree:
+    """The layout of some pairs: prompts first, then for each pair prefix, chosen and rejected end.
+
+    Args:
+        prompts: lengths [P].
+        owners: [B], for each pair the number of its prompt.
+        parts: [B, 3], tokens of prefix, chosen and rejected ending that run.
+    """
+
+    def __init__(self, prompts: Tensor, owners: Tensor, parts: Tensor) -> None:
+        device = owners.device
+        self.trunk = Pack(prompts.tolist(), device)
+        self.owners = owners
+        self.split = int(prompts.sum())
+        self.branch = Grid(parts.sum(-1).tolist(), device) if int(parts.sum()) else None
+        self.positions, self.longest = self.trunk.positions, self.trunk.longest
+        if self.branch is not None:
+            self._add_branches(prompts, parts, self.branch)
+
+    def _add_branches(self, prompts: Tensor, parts: Tensor, branch: Grid) -> None:
+        places = torch.arange(branch.shape[1], device=self.owners.device)
+        ends = parts.cumsum(-1)
+        part = (places[None, :, None] >= ends[:, None]).sum(-1).clamp(max=REJECTED)  # [B, L]
+        # Both endings begin where the prefix ends: the rejected one is as deep as the chosen one.
+        depths = places - torch.where(part == REJECTED, parts[:, CHOSEN, None], 0)
+        depths = prompts[self.owners][:, None] + depths
+        self.positions = torch.cat([self.positions, branch.unpad(depths)])
+        self.longest = int(self.positions.max()) + 1
+        earlier = places[None, :] <= places[:, None]
+        related = (part[:, None, :] == PREFIX) | (part[:, None, :] == part[:, :, None])
+        trunk = self.trunk.grid.real[self.owners][:, None].expand(-1, branch.shape[1], -1)
+        self.mask = torch.cat([trunk, earlier & related], dim=-1)[:, None]  # [B, 1, L, W + L]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See `Layout.attend`: prompts causally, branches to their prompt and to themselves."""
+        at, grid = self.split, self.trunk.grid
+        trunk = self.trunk.attend(layer, query[:at], key[:at], value[:at], scale)
+        if self.branch is None:
+            return trunk
+        keys, values = (
+            torch.cat([grid.pad(rows[:at])[self.owners], self.branch.pad(rows[at:])], dim=1)
+            for rows in (key, value)
+        )
+        output = scaled_attention(
+            self.branch.pad(query[at:]).transpose(1, 2),
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
+            scale=scale,
+            mask=self.mask,
+        )
+        return torch.cat([trunk, self.branch.unpad(output.transpose(1, 2))])
+
+
+def plant(pairs: Sequence[dict[str, Any]], *, keep_prefix: bool) -> dict[str, Tensor]:
+    """Pairs as one packed row, with every token that a loss reads.
+
+    Args:
+        pairs: fields of `records.Pair`; neighbours with the same prompt share it.
+        keep_prefix: also score what chosen and rejected share.
+
+    Returns:
+        input_ids [S]; prompts [P], owners [B] and parts [B, 3] for `PairTree`; for each scored
+        token its id `targets` [N], the place in the row that predicts it `predictors` [N], its
+        pair `pair` [N] and its part `part` [N].
+    """
+    trunks: list[list[int]] = []
+    owners = []
+    for pair in pairs:
+        if not trunks or trunks[-1] != pair["prompt_ids"]:
+            trunks.append(pair["prompt_ids"])
+        owners.append(len(trunks) - 1)
+    row = [token for trunk in trunks for token in trunk]
+    ends = torch.tensor([len(trunk) for trunk in trunks]).cumsum(0).tolist()
+    parts, scored = [], []
+    for number, (pair, owner) in enumerate(zip(pairs, owners, strict=True)):
+        cut = pair["mismatch_index"]
+        prefix = pair["chosen_ids"][:cut]
+        endings = pair["chosen_ids"][cut:], pair["rejected_ids"][cut:]
+        start, last = len(row), ends[owner] - 1
+        row += prefix
+        if keep_prefix:
+            scored += _scored(prefix, last, start, number, PREFIX)
+        if prefix:
+            last = len(row) - 1
+        for part, ending in zip((CHOSEN, REJECTED), endings, strict=True):
+            scored += _scored(ending, last, len(row), number, part)
+            row += ending[:-1]  # nothing follows the last token
+        parts.append([len(prefix), *(len(ending) - 1 for ending in endings)])
+    columns = torch.tensor(scored).unbind(-1)
+    return {
+        "input_ids": torch.tensor(row),
+        "prompts": torch.tensor([len(trunk) for trunk in trunks]),
+        "owners": torch.tensor(owners),
+        "parts": torch.tensor(parts),
+        **dict(zip(("targets", "predictors", "pair", "part"), columns, strict=True)),
+    }
+
+
+def _scored(
+    ids: Sequence[int], before: int, start: int, pair: int, part: int
+) -> list[tuple[int, int, int, int]]:
+    """For each id: itself, the place that predicts it, and whose it is."""
+    places = [before, *range(start, start + len(ids) - 1)]
+    return [(id_, place, pair, part) for id_, place in zip(ids, places, strict=False)]
