@@ -1,6 +1,8 @@
 """What the benchmarks share: models, prompts, clocks, and a table of both sides."""
 
 import argparse
+import ctypes
+import gc
 import json
 import platform
 import time
@@ -45,8 +47,13 @@ def measure(work: Callable[[], Result]) -> tuple[Result, Measured]:
 
 
 def _reset_peak() -> int | None:
-    """Forget the peak of resident memory (Linux); returns what is resident now, in KiB."""
+    """Forget the peak of resident memory (Linux); returns what is resident now, in KiB.
+
+    What earlier runs freed goes back to the system first, or it would hide what this one takes.
+    """
+    gc.collect()
     try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         return _status("VmRSS")
     except OSError:

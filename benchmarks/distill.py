@@ -35,7 +35,7 @@ def settings(steps: int, folder: str) -> dict[str, Any]:
 
 def ours(
     student: PreTrainedModel, teacher: PreTrainedModel, vocabulary: Vocabulary, data: Dataset,
-    steps: int,
+    steps: int, **choice: Any,
 ) -> Any:  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         return DistillTrainer(
@@ -43,7 +43,7 @@ def ours(
             teacher=teacher,
             vocabulary=vocabulary,
             objective="forward_kl",
-            args=TrainingArguments(**settings(steps, folder)),
+            args=TrainingArguments(**settings(steps, folder), **choice),
             train_dataset=data,
         )
 
@@ -92,14 +92,20 @@ def main() -> None:
     print(f"{len(lengths)} rows of {lengths[0]} to {lengths[-1]} tokens, {sum(lengths)} in all")
     choices: dict[str, dict[str, Any]] = {
         "TRL GKD, default settings": {},
-        "TRL GKD, without activation checkpointing": {"gradient_checkpointing": False},
+        "TRL GKD, both without activation checkpointing": {"gradient_checkpointing": False},
+        "TRL GKD, both with activation checkpointing": {"gradient_checkpointing": True},
     }
     records = []
     for name, choice in choices.items():
-        mine, fast = train(ours(copy.deepcopy(student), teacher, vocabulary, data, steps))
+        checkpointing = {"activation_checkpointing": choice.get("gradient_checkpointing", False)}
+        mine, fast = train(
+            ours(copy.deepcopy(student), teacher, vocabulary, data, steps, **checkpointing)
+        )
         other, slow = train(
             theirs(copy.deepcopy(student), teacher, tokenizer, data, steps, **choice)
         )
+        state = 3 * 4 * sum(p.numel() for p in student.parameters()) / 2**20
+        print(f"gradients and Adam's moments take {state:.0f} MiB of both peaks")
         records.append(compare(name, fast, slow, steps=steps, ours_log=mine, theirs_log=other))
     finish(records, options.json)
 

@@ -63,6 +63,10 @@ def test_overrides_are_yaml_and_reach_any_depth(tmp_path: Path) -> None:
         ("warmup: {beta: 0}", "warmup.beta: .*greater than 0"),
         ("distill: {objective: kl}", "distill.objective: .*'forward_kl', 'reverse_kl' or 'sft'"),
         ("distill: {objective: sft, temperature: 2}", "would have no effect"),
+        ("distill: {objective: reverse_kl, teacher_signal: top_k}", "unstable"),
+        ("distill: {objective: sft, teacher_signal: hidden}", "no effect on objective `sft`"),
+        ("warmup: {loss: hinge, label_smoothing: 0.1}", "no effect on the loss `hinge`"),
+        ("warmup: {gamma: 0.5}", "no effect on the loss `sigmoid`"),
         ("cut: {keep_layers: [3, 1]}", "ascending"),
         ("seed: 1\nseed: 2", "'seed' is given twice"),
         ("evaluate: {benchmarks: [{name: ../x, file: a}]}", "benchmarks.0.name"),
@@ -77,6 +81,15 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         load(tmp_path, MINIMAL + "rollouts: {num_samples: 0, temprature: 1}\nwarmup: {beta: 0}")
     assert str(caught.value).count("\n") == 3
+
+
+def test_an_override_reaches_into_a_list_by_number(tmp_path: Path) -> None:
+    benchmarks = "evaluate: {benchmarks: [{name: a, file: x, answer_column: y}]}\n"
+    recipe = load(tmp_path, MINIMAL + benchmarks, "evaluate.benchmarks.0.file=mine.jsonl")
+    assert recipe.evaluate.benchmarks[0].file == Path("mine.jsonl")
+    for wrong in ("1", "-1", "x"):
+        with pytest.raises(RecipeError, match=r"from 0 to 0"):
+            load(tmp_path, MINIMAL + benchmarks, f"evaluate.benchmarks.{wrong}.file=mine.jsonl")
 
 
 @pytest.mark.parametrize("override", ["rollouts.num_samples", "=3", "teacher.x=1"])

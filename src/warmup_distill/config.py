@@ -158,7 +158,29 @@ class WarmupSection(TrainSection):
     """Preference optimization (DPO) of the student on the pairs."""
 
     beta: float = Field(0.1, gt=0, json_schema_extra=unit("per nat"))
-    """β of DPO. Higher: stays closer to the student as it came."""
+    """β of the loss. Higher: stays closer to the student as it came."""
+    loss: Literal["sigmoid", "robust", "hinge", "ipo", "simpo"] = "sigmoid"
+    """`sigmoid` is DPO. The first three run on what differs; the others on whole completions."""
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, json_schema_extra=unit("share"))
+    """Share of pairs taken to be the wrong way round; for `sigmoid` (conservative) and `robust`."""
+    gamma: float = Field(0.0, ge=0, json_schema_extra=unit("1"))
+    """γ of `simpo`: by how much the chosen side must win."""
+    nll_weight: float = Field(0.0, ge=0, json_schema_extra=unit("1"))
+    """Weight of the chosen side's negative log-likelihood per token, added to the loss."""
+
+    @model_validator(mode="after")
+    def _options_have_an_effect(self) -> Self:
+        if self.label_smoothing and self.loss not in ("sigmoid", "robust"):
+            raise ValueError(f"`label_smoothing` has no effect on the loss `{self.loss}`")
+        if self.gamma and self.loss != "simpo":
+            raise ValueError(f"`gamma` has no effect on the loss `{self.loss}`")
+        return self
+
+    def loss_options(self) -> dict[str, float]:
+        """What the loss takes besides β."""
+        if self.loss in ("sigmoid", "robust"):
+            return {"label_smoothing": self.label_smoothing}
+        return {"gamma": self.gamma} if self.loss == "simpo" else {}
 
 
 class DistillSection(TrainSection):
@@ -174,6 +196,23 @@ class DistillSection(TrainSection):
     """Divides both models' logits in the divergence; values are not multiplied by its square."""
     max_length: int = Field(1024, ge=2, json_schema_extra=unit("tokens"))
     """Prompt and reference; a longer reference is cut and then has no end-of-sequence."""
+
+    teacher_signal: Literal["live", "hidden", "top_k"] = "live"
+    """Run the teacher in every step, or once: keep its hidden states (exact) or its top-k."""
+    top_k: int = Field(64, ge=1, json_schema_extra=unit("tokens"))
+    """Tokens kept at each position by `teacher_signal: top_k`; all others are one bucket."""
+
+    @model_validator(mode="after")
+    def _top_k_is_for_forward_kl(self) -> Self:
+        if self.teacher_signal == "top_k" and self.objective != "forward_kl":
+            raise ValueError(
+                f"`teacher_signal: top_k` goes with objective `forward_kl` only: what the teacher "
+                f"thinks of the tokens that `{self.objective}` asks for is not kept, and reverse "
+                "KL on a bare top-k is unstable. Take `hidden`, which is exact"
+            )
+        if self.teacher_signal == "hidden" and self.objective == "sft":
+            raise ValueError("`teacher_signal` has no effect on objective `sft`")
+        return self
 
     @model_validator(mode="after")
     def _sft_has_no_divergence(self) -> Self:

@@ -85,12 +85,23 @@ def _apply(values: dict[str, Any], override: str) -> None:
     *sections, key = path.split(".")
     target: Any = values
     for section in sections:
-        if target.get(section) is None:
+        if isinstance(target, dict) and target.get(section) is None:
             target[section] = {}
-        target = target[section]
-        if not isinstance(target, dict):
-            raise RecipeError(f"--set {override}: {section} is not a section of the recipe")
-    target[key] = _parse(text, f"--set {override}")
+        target = target[_place(target, section, override)]
+    target[_place(target, key, override)] = _parse(text, f"--set {override}")
+
+
+def _place(target: Any, key: str, override: str) -> str | int:
+    """Where `key` is in a section of the recipe, or in a list by its number from 0."""
+    if isinstance(target, dict):
+        return key
+    if not isinstance(target, list):
+        raise RecipeError(f"--set {override}: what comes before {key} is not a section or a list")
+    if not key.isdecimal() or int(key) >= len(target):
+        raise RecipeError(
+            f"--set {override}: expected a number from 0 to {len(target) - 1}, got {key}"
+        )
+    return int(key)
 
 
 def _explain(detail: ErrorDetails) -> str:

@@ -65,22 +65,27 @@ def decode(tree: TokenTree, rows: dict[int, Row], temperature: float) -> None:
 
 
 def _draw(logits_nV: Tensor, rows: Sequence[Row], temperature: float) -> tuple[Tensor, Tensor]:
-    """One token a row [n] and its log-probability [n] under the untempered, unmasked model."""
-    normalizer_n1 = logits_nV.logsumexp(-1, keepdim=True)
-    scores_nV = logits_nV
+    """One token a row [n] and its log-probability [n] under the untempered, unmasked model.
+
+    Over a whole vocabulary every pass counts, so there are few; `logits_nV` is overwritten.
+    """
+    scores_nV = logits_nV.sub_(logits_nV.amax(-1, keepdim=True))
+    weights_nV = scores_nV.exp()
+    normalizer_n1 = weights_nV.sum(-1, keepdim=True).log()
+    if temperature not in (0, 1):
+        weights_nV = (scores_nV / temperature).exp_()
     banned = [(i, row.banned_first) for i, row in enumerate(rows) if row.banned_first is not None]
     if banned and not rows[0].ids:
-        scores_nV = logits_nV.clone()
-        where, tokens = zip(*banned, strict=True)
-        scores_nV[list(where), list(tokens)] = -torch.inf
+        where, tokens = (list(column) for column in zip(*banned, strict=True))
+        weights_nV[where, tokens] = 0.0
+        scores_nV[where, tokens] = -torch.inf
     if temperature == 0:
         tokens_n = scores_nV.argmax(-1)
     else:
         streams = np.array([row.stream for row in rows], dtype=np.uint64)
-        numbers = torch.from_numpy(uniforms(streams, len(rows[0].ids))).to(logits_nV.device)
-        weights_nV = (scores_nV - scores_nV.amax(-1, keepdim=True)).div_(temperature).exp_()
-        tokens_n = invert_cdf(weights_nV, numbers)
-    chosen_n1 = logits_nV.gather(-1, tokens_n[:, None])
+        numbers = torch.from_numpy(uniforms(streams, len(rows[0].ids)))
+        tokens_n = invert_cdf(weights_nV, numbers.to(logits_nV.device))
+    chosen_n1 = scores_nV.gather(-1, tokens_n[:, None])
     return tokens_n, (chosen_n1 - normalizer_n1).squeeze(-1)
 
 
@@ -90,7 +95,8 @@ def invert_cdf(weights_nV: Tensor, numbers_n: Tensor) -> Tensor:
     Blocks are summed first, then one block is searched. Never a token of weight zero: each target
     stays below the sum that is really reached.
     """
-    padded = F.pad(weights_nV, (0, -weights_nV.shape[-1] % BLOCK))
+    missing = -weights_nV.shape[-1] % BLOCK
+    padded = F.pad(weights_nV, (0, missing)) if missing else weights_nV
     blocks = padded.reshape(len(padded), -1, BLOCK)
     ends = blocks.sum(-1).double().cumsum(-1)
     block, target = _first_above(ends, numbers_n[:, None] * ends[:, -1:])

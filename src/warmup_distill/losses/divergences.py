@@ -49,6 +49,39 @@ def reverse_kl(
     return torch.where(mask, _expected_log_ratio(student_logp, teacher_logp), 0.0)
 
 
+def forward_kl_top_k(
+    top_logprobs: Tensor,
+    top_ids: Tensor,
+    rest_logprob: Tensor,
+    student_logits: Tensor,
+    *,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Σ_top p (log p − log q) + p_rest (log p_rest − log q_rest): KL(teacher ‖ student), coarser.
+
+    All tokens but the teacher's K likeliest are one bucket, so the value is never above the full
+    divergence, and 0 only where the top-k agree. Without the bucket a student could put its mass
+    anywhere else for nothing.
+
+    Args:
+        top_logprobs: [..., K] under the teacher, at the same temperature.
+        top_ids: [..., K].
+        rest_logprob: [...], of all other tokens together.
+        student_logits: [..., V].
+        temperature: divides the student's logits.
+
+    Returns:
+        [...] float32, in nats.
+    """
+    logits = student_logits.float() / temperature
+    total = logits.logsumexp(-1, keepdim=True)
+    ids = top_ids.long()
+    student_top = logits.gather(-1, ids) - total
+    student_rest = logits.scatter(-1, ids, -torch.inf).logsumexp(-1) - total.squeeze(-1)
+    top = _expected_log_ratio(top_logprobs, student_top)
+    return top + _expected_log_ratio(rest_logprob.unsqueeze(-1), student_rest.unsqueeze(-1))
+
+
 def _log_softmax(
     teacher_logits: Tensor, student_logits: Tensor, mask: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:

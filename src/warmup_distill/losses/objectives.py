@@ -61,7 +61,14 @@ def distillation(
         return cross_entropy(student_logits, ids, mask)
     divergence = DIVERGENCES[objective]
     values = divergence(teacher_logits, student_logits, mask, temperature=temperature)
-    if cross_entropy_weight:
-        hard = cross_entropy(student_logits, ids, mask)
-        values = (1 - cross_entropy_weight) * values + cross_entropy_weight * hard
-    return values
+    return mixed(values, student_logits, ids, mask, cross_entropy_weight)
+
+
+def mixed(
+    values: Tensor, student_logits: Tensor, ids: Tensor, mask: Tensor, cross_entropy_weight: float
+) -> Tensor:
+    """(1 − w) · values + w · cross-entropy at each position; shapes as in `distillation`."""
+    if not cross_entropy_weight:
+        return values
+    hard = cross_entropy(student_logits, ids, mask)
+    return (1 - cross_entropy_weight) * values + cross_entropy_weight * hard

@@ -12,13 +12,15 @@ from transformers import PreTrainedModel
 
 from warmup_distill.artifacts import read_parts
 from warmup_distill.chat import encode_reference
-from warmup_distill.config import DistillSection
+from warmup_distill.config import CutSection, DistillSection
 from warmup_distill.errors import DataError
 from warmup_distill.models import cut_layers, load_model, save_model
 from warmup_distill.records import Prompt
 from warmup_distill.session import Session
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.fit import fit
+from warmup_distill.training.signals import TeacherSignals, write_signals
+from warmup_distill.tree.model import TreeModel
 
 
 def distill_warmed_up(session: Session) -> dict[str, int]:
@@ -63,22 +65,42 @@ def _distill(
         objective=section.objective,
         cross_entropy_weight=section.cross_entropy_weight,
         temperature=section.temperature,
+        signals=_signals(session, section, rows),
     )
     return counts | {"without_reference": len(prompts) - len(rows)}
 
 
+def _signals(
+    session: Session, section: DistillSection, rows: Sequence[dict[str, Any]]
+) -> TeacherSignals | None:
+    """The teacher's signal on disk; distillation and control share it."""
+    if section.teacher_signal == "live":
+        return None
+    name = "cut" if isinstance(section, CutSection) else "distill"
+    return write_signals(
+        TreeModel(session.teacher, session.vocabulary),
+        rows,
+        session.folder / "signals" / name,
+        section.teacher_signal,
+        top_k=section.top_k,
+        temperature=section.temperature,
+        teacher_name=session.recipe.teacher,
+    )
+
+
 def reference_rows(
     prompts: Sequence[Prompt], tokenizer: Any, max_length: int
-) -> list[dict[str, list[int]]]:
+) -> list[dict[str, Any]]:
     """Prompts with their references as token ids; a cut reference gets no end-of-sequence."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for prompt in prompts:
         if prompt.reference is None:
             continue
         completion = encode_reference(tokenizer, prompt.reference)
         room = max_length - len(prompt.prompt_ids)
         if room > 0:
-            rows.append({"prompt_ids": prompt.prompt_ids, "completion_ids": completion[:room]})
+            ids = {"prompt_ids": prompt.prompt_ids, "completion_ids": completion[:room]}
+            rows.append(ids | {"row": len(rows)})
     if not rows:
         raise DataError(
             f"expected prompts with a reference that fit into {max_length} tokens, but there are "

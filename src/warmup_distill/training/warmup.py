@@ -1,35 +1,53 @@
-"""The warm-up's trainer: DPO on pairs that share prompt and prefix."""
+"""The warm-up's trainer: preference optimization on pairs that share prompt and prefix."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from warmup_distill.losses import dpo
+from warmup_distill.losses import NEED_WHOLE, PREFERENCES, PairLogprobs, nll
 from warmup_distill.training.base import GloballyNormalizedTrainer
-from warmup_distill.tree.pairs import CHOSEN, PairTree, plant
+from warmup_distill.tree.pairs import CHOSEN, PREFIX, REJECTED, PairTree, plant
 from warmup_distill.vocabulary import Vocabulary
 
 
 class WarmupTrainer(GloballyNormalizedTrainer):
-    """Aligns a student by DPO; the reference's log-probabilities come with the pairs.
+    """Aligns a student to its teacher; the reference's log-probabilities come with the pairs.
+
+    Prompt and prefix of a pair run once, and the prompt once for all pairs of it in a batch.
 
     Args:
         model: the policy, starting as the reference.
         vocabulary: what teacher and student share; logits are cut to it.
-        beta: β of DPO, per nat.
+        beta: β of the loss, per nat.
+        loss: a key of `losses.PREFERENCES`.
+        nll_weight: of the negative log-likelihood of the chosen side, per token, added to the loss.
+        options: what else the loss takes, such as `label_smoothing` or `gamma`.
         arguments: those of `transformers.Trainer`. `train_dataset` has the fields of
-            `records.Pair`; `args.remove_unused_columns` must be False.
+            `records.Pair`, and `prefix_ref_logprob` where `needs_prefix` says so;
+            `args.remove_unused_columns` must be False.
     """
 
     def __init__(
-        self, *, model: Any, vocabulary: Vocabulary, beta: float, **arguments: Any
+        self,
+        *,
+        model: Any,
+        vocabulary: Vocabulary,
+        beta: float,
+        loss: str = "sigmoid",
+        nll_weight: float = 0.0,
+        options: Mapping[str, float] | None = None,
+        **arguments: Any,
     ) -> None:
-        arguments.setdefault("data_collator", collate_pairs)
+        self.keep_prefix = needs_prefix(loss, nll_weight)
+        arguments.setdefault("data_collator", PairCollator(keep_prefix=self.keep_prefix))
         super().__init__(model=model, vocabulary=vocabulary, **arguments)
         self.beta = beta
+        self.preference = partial(PREFERENCES[loss], beta=beta, **options or {})
+        self.nll_weight = nll_weight
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
@@ -40,27 +58,42 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         return torch.tensor(len(inputs["chosen_ref_logprob"]))
 
     def summed_loss(self, inputs: dict[str, Tensor]) -> Tensor:
-        chosen, rejected = self._ending_logprobs(inputs)
-        chosen_ref, rejected_ref = inputs["chosen_ref_logprob"], inputs["rejected_ref_logprob"]
-        losses = dpo(chosen, rejected, chosen_ref, rejected_ref, beta=self.beta)
-        gain = (chosen - chosen_ref) - (rejected - rejected_ref)
+        pairs = self._pair_logprobs(inputs)
+        losses = self.preference(pairs)
+        if self.nll_weight:
+            losses = losses + self.nll_weight * nll(pairs)
         self.note(
-            accuracy=(gain > 0).float().mean(),
-            reward_margin=self.beta * gain.mean(),
-            chosen_logprob=chosen.mean(),
-            rejected_logprob=rejected.mean(),
+            accuracy=(pairs.gain > 0).float().mean(),
+            reward_margin=self.beta * pairs.gain.mean(),
+            chosen_logprob=pairs.policy_chosen.mean(),
+            rejected_logprob=pairs.policy_rejected.mean(),
         )
         return losses.sum()
 
-    def _ending_logprobs(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Summed log-probabilities [B] of chosen and rejected, from the mismatch index on."""
+    def _pair_logprobs(self, inputs: dict[str, Tensor]) -> PairLogprobs:
+        """Sums over the endings, and over what comes before them where the loss needs it."""
         tree = PairTree(inputs["prompts"], inputs["owners"], inputs["parts"])
         hidden = self.policy.hidden(inputs["input_ids"], tree)[inputs["predictors"]]
         logprobs = self.policy.logprobs(hidden, inputs["targets"])
-        is_chosen = inputs["part"] == CHOSEN
-        sums = logprobs.new_zeros(2, len(inputs["owners"]))
-        sums = sums.index_put((is_chosen.long(), inputs["pair"]), logprobs, accumulate=True)
-        return sums[1], sums[0]
+        cells = inputs["part"], inputs["pair"]
+        nothing = logprobs.new_zeros(3, len(inputs["owners"]))
+        sums = nothing.index_put(cells, logprobs, accumulate=True)
+        tokens = nothing.index_put(cells, torch.ones_like(logprobs), accumulate=True)
+        shared = inputs["prefix_ref_logprob"] if self.keep_prefix else 0.0
+        return PairLogprobs(
+            policy_chosen=sums[PREFIX] + sums[CHOSEN],
+            policy_rejected=sums[PREFIX] + sums[REJECTED],
+            reference_chosen=shared + inputs["chosen_ref_logprob"],
+            reference_rejected=shared + inputs["rejected_ref_logprob"],
+            chosen_tokens=tokens[PREFIX] + tokens[CHOSEN],
+            rejected_tokens=tokens[PREFIX] + tokens[REJECTED],
+            whole=self.keep_prefix,
+        )
+
+
+def needs_prefix(loss: str, nll_weight: float) -> bool:
+    """Whether what chosen and rejected share matters to a loss."""
+    return loss in NEED_WHOLE or nll_weight > 0
 
 
 class PromptSampler(Sampler[int]):
@@ -87,10 +120,14 @@ class PromptSampler(Sampler[int]):
             yield from groups[number]
 
 
-def collate_pairs(pairs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+class PairCollator:
     """Pairs as one packed row; see `tree.pairs.plant`."""
-    references = {
-        name: torch.tensor([pair[name] for pair in pairs])
-        for name in ("chosen_ref_logprob", "rejected_ref_logprob")
-    }
-    return plant(pairs, keep_prefix=False) | references
+
+    def __init__(self, *, keep_prefix: bool) -> None:
+        self.keep_prefix = keep_prefix
+
+    def __call__(self, pairs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        names = ["chosen_ref_logprob", "rejected_ref_logprob"]
+        names += ["prefix_ref_logprob"] if self.keep_prefix else []
+        references = {name: torch.tensor([pair[name] for pair in pairs]) for name in names}
+        return plant(pairs, keep_prefix=self.keep_prefix) | references

@@ -10,50 +10,84 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+PADDING = 1.5
+"""Sequences attend side by side up to so many times the length of the shortest of them."""
+
 
 class Pack:
     """The layout of plain sequences: one trunk each, no branches.
 
-    Only attention sees padding; every other layer runs on the packed row.
+    Only attention sees padding, and little of it; every other layer runs on the packed row.
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         self.grid = Grid(lengths, device)
         self.positions = self.grid.places
         self.longest = max(lengths)
+        alike = _alike(lengths)
+        self._groups = [Grid(lengths, device, group) for group in alike] if len(alike) > 1 else []
+        if self._groups:
+            order = torch.cat([group.rows[group.cells] for group in self._groups])
+            self._back = order.argsort()
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See `Layout.attend`. Padding is at the right, where no real token sees it."""
-        grids = (self.grid.pad(rows).transpose(1, 2) for rows in (query, key, value))
-        output = scaled_attention(*grids, scale=scale)
-        return self.grid.unpad(output.transpose(1, 2))
+        if not self._groups:
+            return _attend(self.grid, query, key, value, scale)
+        outputs = [_attend(group, query, key, value, scale) for group in self._groups]
+        return torch.cat(outputs).index_select(0, self._back)
+
+
+def _attend(grid: "Grid", query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    padded = (grid.pad(rows).transpose(1, 2) for rows in (query, key, value))
+    return grid.unpad(scaled_attention(*padded, scale=scale).transpose(1, 2))
+
+
+def _alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Numbers of sequences in groups of like length."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if not groups or lengths[index] > PADDING * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
 
 
 class Grid:
-    """Where each token of packed rows stands in a padded rectangle [P, W], and back."""
+    """Where the tokens of some sequences of a packed row stand in a rectangle [P, W], and back.
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
-        counts = torch.tensor(lengths)
+    Args:
+        lengths: of all sequences in the row.
+        device: where the row is.
+        chosen: which sequences; all if absent.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], device: torch.device, chosen: Sequence[int] | None = None
+    ) -> None:
+        some = torch.arange(len(lengths)) if chosen is None else torch.tensor(chosen)
+        every = torch.tensor(lengths)
+        counts, starts = every[some], (every.cumsum(0) - every)[some]
         width = int(counts.max())
-        starts = counts.cumsum(0) - counts
         real = torch.arange(width) < counts[:, None]
-        self.shape = len(lengths), width
-        self.full = bool(real.all())
+        cells = real.flatten().nonzero().squeeze(-1)
+        self.shape = len(some), width
+        self.full = chosen is None and bool(real.all())
         self.real = real.to(device)
         self.rows = torch.where(real, starts[:, None] + torch.arange(width), 0).flatten().to(device)
-        self.cells = real.flatten().nonzero().squeeze(-1).to(device)
-        self.places = (self.cells.cpu() % width).to(device)
+        self.cells = cells.to(device)
+        self.places = (cells % width).to(device)
         """[S], the place of each token in its own sequence."""
-        self.ends = (counts.cumsum(0) - 1).to(device)
+        self.ends = (starts + counts - 1).to(device)
         """[P], the last token of each sequence in the packed row."""
 
     def pad(self, packed: Tensor) -> Tensor:
-        """[S, ...] to [P, W, ...]; padded cells repeat the first token."""
+        """[S, ...] to [P, W, ...]; padded cells repeat the first token of the row."""
         padded = packed if self.full else packed.index_select(0, self.rows)
         return padded.reshape(*self.shape, *packed.shape[1:])
 
     def unpad(self, padded: Tensor) -> Tensor:
-        """[P, W, ...] to [S, ...]."""
+        """[P, W, ...] to [S, ...], in the order of the sequences chosen."""
         flat = padded.reshape(-1, *padded.shape[2:])
         return flat if self.full else flat.index_select(0, self.cells)
 
