@@ -122,6 +122,16 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def training_arguments(steps: int, batch: int, folder: str) -> dict[str, Any]:
+    """What both sides train with."""
+    return {
+        "output_dir": folder, "max_steps": steps, "per_device_train_batch_size": batch,
+        "learning_rate": 1e-5, "logging_steps": 1, "save_strategy": "no", "report_to": "none",
+        "use_cpu": True, "bf16": False, "dataloader_pin_memory": False, "disable_tqdm": True,
+        "remove_unused_columns": False,
+    }  # fmt: skip
+
+
 def train(trainer: Any) -> tuple[list[dict[str, float]], Measured]:
     """Train, and return the loss and the gradient's norm of each step, and what it cost."""
     trainer.remove_callback(PrinterCallback)

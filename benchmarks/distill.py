@@ -11,7 +11,7 @@ import tempfile
 from typing import Any
 
 import torch
-from common import arguments, compare, finish, models, rows, train
+from common import arguments, compare, finish, models, rows, train, training_arguments
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, TrainingArguments
@@ -21,16 +21,7 @@ from warmup_distill.chat import encode_prompt, encode_reference
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.vocabulary import Vocabulary
 
-RATE, BATCH, LONGEST = 1e-5, 8, 512
-
-
-def settings(steps: int, folder: str) -> dict[str, Any]:
-    return {
-        "output_dir": folder, "max_steps": steps, "per_device_train_batch_size": BATCH,
-        "learning_rate": RATE, "logging_steps": 1, "save_strategy": "no", "report_to": "none",
-        "use_cpu": True, "bf16": False, "dataloader_pin_memory": False, "disable_tqdm": True,
-        "remove_unused_columns": False,
-    }  # fmt: skip
+BATCH, LONGEST = 8, 512
 
 
 def ours(
@@ -43,7 +34,7 @@ def ours(
             teacher=teacher,
             vocabulary=vocabulary,
             objective="forward_kl",
-            args=TrainingArguments(**settings(steps, folder), **choice),
+            args=TrainingArguments(**training_arguments(steps, BATCH, folder), **choice),
             train_dataset=data,
         )
 
@@ -56,7 +47,9 @@ def theirs(
         return GKDTrainer(
             model=student,
             teacher_model=teacher,
-            args=GKDConfig(**settings(steps, folder), lmbda=0.0, beta=0.0, **choice),
+            args=GKDConfig(
+                **training_arguments(steps, BATCH, folder), lmbda=0.0, beta=0.0, **choice
+            ),
             data_collator=lambda batch: padded(batch, tokenizer.pad_token_id),
             train_dataset=data,
             processing_class=tokenizer,

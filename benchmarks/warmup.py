@@ -11,7 +11,7 @@ import tempfile
 from typing import Any
 
 import trl
-from common import arguments, compare, finish, models, rows, train
+from common import arguments, compare, finish, models, rows, train, training_arguments
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainingArguments
 
@@ -24,7 +24,7 @@ from warmup_distill.stages.rollouts import roll_out
 from warmup_distill.training.warmup import WarmupTrainer
 from warmup_distill.vocabulary import Vocabulary
 
-BETA, RATE = 0.1, 1e-5
+BETA = 0.1
 
 
 def pairs_of_a_prompt(
@@ -50,22 +50,13 @@ def pairs_of_a_prompt(
     return max(groups, key=len)
 
 
-def settings(steps: int, batch: int, folder: str) -> dict[str, Any]:
-    return {
-        "output_dir": folder, "max_steps": steps, "per_device_train_batch_size": batch,
-        "learning_rate": RATE, "logging_steps": 1, "save_strategy": "no", "report_to": "none",
-        "use_cpu": True, "bf16": False, "dataloader_pin_memory": False, "disable_tqdm": True,
-    }  # fmt: skip
-
-
 def ours(policy: PreTrainedModel, vocabulary: Vocabulary, pairs: list[Any], steps: int) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        arguments = settings(steps, len(pairs), folder)
         return WarmupTrainer(
             model=policy,
             vocabulary=vocabulary,
             beta=BETA,
-            args=TrainingArguments(**arguments, remove_unused_columns=False),
+            args=TrainingArguments(**training_arguments(steps, len(pairs), folder)),
             train_dataset=Dataset.from_list(pairs),
         )
 
@@ -80,7 +71,9 @@ def theirs(
         trainer = trl.DPOTrainer(
             model=policy,
             ref_model=reference,
-            args=trl.DPOConfig(**settings(steps, len(pairs), folder), beta=BETA, **choice),
+            args=trl.DPOConfig(
+                **training_arguments(steps, len(pairs), folder), beta=BETA, **choice
+            ),
             train_dataset=text,
             processing_class=tokenizer,
         )

@@ -7,6 +7,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
+import tempfile
 import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,6 +46,24 @@ def _column(name: str, hint: Any) -> pa.Field:
     if typing.get_origin(kind) is typing.Literal:
         kind = str
     return pa.field(name, _ARROW_TYPES[kind], nullable=types.NoneType in options)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which takes the place of `folder` at the end of the block.
+
+    So a folder appears whole or not at all.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_records(path: Path, record_type: type[Record], records: Sequence[Record]) -> None:

@@ -7,8 +7,6 @@ never run.
 import hashlib
 import importlib.util
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +23,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from warmup_distill.artifacts import whole_folder
 from warmup_distill.errors import ModelError
 
 DType = Literal["float32", "bfloat16"]
@@ -128,17 +127,9 @@ def cut_layers(model: PreTrainedModel, keep_layers: list[int]) -> PreTrainedMode
 
 def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
     """Write an ordinary model folder: it appears whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with whole_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _load(kind: Any, name: str, **arguments: Any) -> Any:

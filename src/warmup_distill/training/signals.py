@@ -10,8 +10,6 @@ Shape letters: N completion token of all rows, K kept token, E width of the hidd
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +20,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 from tqdm import tqdm
 
+from warmup_distill.artifacts import whole_folder, write_json
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import Pack, batches_by_size, pack_completions
 
@@ -78,18 +77,11 @@ def write_signals(
     if about.exists() and json.loads(about.read_text(encoding="utf-8"))["digest"] == digest:
         return TeacherSignals(folder)
     starts = [0, *np.cumsum([len(row["completion_ids"]) for row in rows]).tolist()]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with whole_folder(folder) as temporary:
         _fill(teacher, rows, starts, temporary, kind, top_k, temperature)
-        text = json.dumps({"digest": digest, "kind": kind, **top, "starts": starts})
-        (temporary / "about.json").write_text(text, encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.chmod(0o755)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_json(
+            temporary / "about.json", {"digest": digest, "kind": kind, **top, "starts": starts}
+        )
     return TeacherSignals(folder)
 
 
