@@ -17,11 +17,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from warmup_distill.chat import encode_prompt
+from warmup_distill.config import RolloutsSection
 from warmup_distill.engines.score import score
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.mismatch import find_mismatch
 from warmup_distill.randomness import stream
-from warmup_distill.records import Sample
+from warmup_distill.records import Prompt, Rollout, Sample
+from warmup_distill.stages.rollouts import roll_out
 from warmup_distill.tree.grow import TokenTree
 from warmup_distill.vocabulary import Vocabulary
 
@@ -41,9 +43,9 @@ class Setting:
     num_samples: int
     max_new_tokens: int
 
-    def streams(self, role: str) -> list[list[int]]:
+    def streams(self) -> list[list[int]]:
         numbers = range(self.num_samples)
-        return [[stream(role, p, i) for i in numbers] for p, _ in enumerate(self.prompts)]
+        return [[stream("student", p, i) for i in numbers] for p, _ in enumerate(self.prompts)]
 
     def engine(self) -> TransformersEngine:
         return TransformersEngine(self.student, self.teacher, self.vocabulary, BATCH_TOKENS)
@@ -52,7 +54,7 @@ class Setting:
 def sample(setting: Setting, engine: TransformersEngine) -> list[list[Sample]]:
     return engine.sample(
         setting.prompts,
-        setting.streams("student"),
+        setting.streams(),
         max_new_tokens=setting.max_new_tokens,
         temperature=1.0,
     )
@@ -74,32 +76,18 @@ def check_alone(
     return [found[branch] for branch in range(len(flat))]
 
 
-def roll_out(setting: Setting) -> list[int | None]:
+def all_stages(setting: Setting) -> list[Rollout]:
     """Sample, check, continue, and score the continuations under the student."""
-    engine = setting.engine()
-    found: dict[int, list[int | None]] = {}
-    numbers = setting.num_samples, setting.max_new_tokens
-    for batch in engine.batches(setting.prompts, *numbers):
-        prompts = [setting.prompts[p] for p in batch]
-        samples = engine.sample(
-            prompts,
-            [setting.streams("student")[p] for p in batch],
-            max_new_tokens=setting.max_new_tokens,
-            temperature=1.0,
-        )
-        checks = engine.check_and_continue(
-            prompts,
-            samples,
-            [setting.streams("teacher")[p] for p in batch],
-            margin_threshold=THRESHOLD,
-            max_new_tokens=setting.max_new_tokens,
-            temperature=1.0,
-            stop_at_mismatch=True,
-        )
-        found |= {
-            p: [c.mismatch_index for c in group] for p, group in zip(batch, checks, strict=True)
-        }
-    return [index for p in sorted(found) for index in found[p]]
+    prompts = [
+        Prompt(prompt_id=str(i), prompt_ids=ids, text="", reference=None, answer=None)
+        for i, ids in enumerate(setting.prompts)
+    ]
+    settings = RolloutsSection(
+        num_samples=setting.num_samples,
+        max_new_tokens=setting.max_new_tokens,
+        margin_threshold=THRESHOLD,
+    )
+    return roll_out(setting.engine(), prompts, settings, seed=0)
 
 
 def plain_generate(
@@ -218,9 +206,9 @@ def benchmark(name: str, setting: Setting) -> list[dict[str, Any]]:
     samples, sampling = measure(lambda: sample(setting, engine))
     _, checking = measure(lambda: check_alone(setting, engine, samples, stop=True))
     every, checking_all = measure(lambda: check_alone(setting, engine, samples, stop=False))
-    found, whole = measure(lambda: roll_out(setting))
+    found, whole = measure(lambda: all_stages(setting))
     tokens = sum(len(drawn.ids) for group in samples for drawn in group)
-    share = sum(index is not None for index in found) / len(found)
+    share = sum(one.mismatch_index is not None for one in found) / len(found)
     limit = matrix_rate()
     rates = {
         "sampling": operations(setting, samples) / sampling.seconds / limit,
@@ -246,8 +234,8 @@ def benchmark(name: str, setting: Setting) -> list[dict[str, Any]]:
 
 def cost_in_n(setting: Setting) -> dict[str, Any]:
     one = replace(setting, num_samples=1)
-    _, first = measure(lambda: roll_out(one))
-    _, all_ = measure(lambda: roll_out(setting))
+    _, first = measure(lambda: all_stages(one))
+    _, all_ = measure(lambda: all_stages(setting))
     ratio = all_.seconds / first.seconds
     times = f"{all_.seconds:.2f} s against {first.seconds:.2f} s"
     print(f"N = {setting.num_samples} over N = 1: {times}, {ratio:.2f}")
