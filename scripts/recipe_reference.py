@@ -17,7 +17,7 @@ TARGET = Path(__file__).parents[1] / "docs" / "recipe.md"
 
 HEAD = """# The recipe, field by field
 
-Generated from `src/warmup_distill/config.py` by `python scripts/recipe_reference.py`.
+Generated from `src/warmup_distill/config/` by `python scripts/recipe_reference.py`.
 
 A recipe is a YAML file. It is validated as a whole before anything is loaded; an unknown key is an
 error. `--set section.key=value` overrides a field on the command line. The resolved recipe is

@@ -9,8 +9,10 @@ import pytest
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
-from warmup_distill.cli import app, main
+from warmup_distill.cli import MetricName, ProfileName, app, main
 from warmup_distill.models import BUNDLED
+from warmup_distill.scoring.metrics import METRICS
+from warmup_distill.suites.profiles import PROFILES
 
 RECIPE = """
 teacher: {teacher}
@@ -209,6 +211,55 @@ def test_export_of_a_folder_without_pairs_is_refused(
     with pytest.raises(SystemExit) as exit_:
         main()
     assert exit_.value.code == 2 and "expected pairs in" in capsys.readouterr().err
+
+
+def invoke(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | None:
+    monkeypatch.setattr(sys, "argv", ["warmup-distill", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return exit_.value.code  # type: ignore[return-value]
+
+
+def test_score_writes_a_line_per_row_and_the_mean_with_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "made.jsonl"
+    rows = [
+        {"id": "a", "prediction": "so\n#### 4", "answer": "4"},
+        {"id": "b", "prediction": "five", "answer": "5"},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert invoke(monkeypatch, "score", str(file), "--metric", "gsm8k_strict") == 0
+    first, second, summary = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == {"id": "a", "value": 100.0, "extracted": "4"}
+    assert second == {"id": "b", "value": 0.0}
+    # deviation √((50² + 50²) / 1) = 70.7, over √2
+    assert summary == {"metric": "gsm8k_strict", "rows": 2, "mean": 50.0, "standard_error": 50.0}
+
+
+def test_score_of_a_missing_file_exits_with_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(monkeypatch, "score", "nowhere.jsonl", "--metric", "rouge_l") == 2
+    assert "nowhere.jsonl, but there is none" in capsys.readouterr().err
+
+
+def test_the_choices_of_the_command_line_are_those_that_there_are() -> None:
+    assert {one.value for one in MetricName} == set(METRICS)
+    assert {one.value for one in ProfileName} == set(PROFILES)
+
+
+def test_a_run_s_models_are_evaluated_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run(monkeypatch)
+    bench.copy_model("student").rename(bench.output / "warmup")
+    asked = ("--suite", "problems", "--limit", "3")
+    assert invoke(monkeypatch, "evaluate", str(bench.output), *asked) == 0
+    found = sorted(str(p.relative_to(bench.output)) for p in bench.output.glob("suites/*/*.json"))
+    models = ("student", "teacher", "warmup")
+    assert found == [f"suites/{model}/problems-clean.json" for model in models]
+    assert "gsm8k_strict" in capsys.readouterr().out
 
 
 def test_every_stage_is_a_command() -> None:

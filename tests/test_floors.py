@@ -12,10 +12,12 @@ FLOORS = {
     "tools": {
         "artifacts", "bundled", "chat", "engines", "environment", "losses",
         "mismatch", "models", "page", "pairing", "prompting", "randomness", "recipe", "scoring",
-        "session", "sources", "training", "tree", "vocabulary",
+        "session", "sources", "suites", "training", "tree", "vocabulary",
     },
     "stages": {"stages"},
-    "doors": {"__init__", "__main__", "api", "cli", "exporting", "manifest", "pipeline"},
+    "doors": {
+        "__init__", "__main__", "api", "cli", "evaluation", "exporting", "manifest", "pipeline",
+    },
 }  # fmt: skip
 ORDER = list(FLOORS)
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -21,8 +21,7 @@ from warmup_distill.errors import RunError
 from warmup_distill.mismatch import find_mismatch
 from warmup_distill.randomness import stream, uniforms
 from warmup_distill.records import Prompt, Rollout
-from warmup_distill.scoring.answers import final_answer, is_right
-from warmup_distill.scoring.rouge import rouge_l
+from warmup_distill.scoring.answers import is_right
 from warmup_distill.scoring.statistics import estimate
 
 ROLLOUT = Rollout(
@@ -84,31 +83,10 @@ def test_uniforms_are_uniform_and_independent_of_company() -> None:
     assert abs(np.corrcoef(uniforms(keys, 0), uniforms(keys, 1))[0, 1]) < 0.03
 
 
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("2+2=4\n#### 4", "4"),
-        ("#### 1,200.", "1200"),
-        ("#### -3", "-3"),
-        ("#### 5\n#### 6", "5"),
-        ("####5", None),
-        ("it is 7", None),
-    ],
-)
-def test_final_answer_follows_the_strict_rule(text: str, answer: str | None) -> None:
-    assert final_answer(text) == answer
-
-
 def test_answers_compare_with_numbers_and_with_worked_solutions() -> None:
     assert is_right("so\n#### 1200", "1,200")
     assert is_right("so\n#### 72", "48+24 = <<48+24=72>>72\n#### 72")
     assert not is_right("the answer is 72", "72")
-
-
-def test_rouge_l_is_the_stemmed_f_measure_of_the_longest_common_subsequence() -> None:
-    # LCS "the cat sat" of 3 in 4 and 3 words: P = 3/4, R = 1, F = 6/7; "cats" stems to "cat"
-    assert rouge_l("the cats sat down", "The cat sat.") == pytest.approx(100 * 6 / 7)
-    assert rouge_l("", "word") == 0
 
 
 def test_standard_error_by_hand() -> None:

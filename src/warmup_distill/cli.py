@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -50,6 +51,32 @@ class ExportTarget(StrEnum):
     LLAMA_FACTORY = "llama-factory"
 
 
+class MetricName(StrEnum):
+    """What `score` can compute; a test holds it to `scoring.metrics.METRICS`."""
+
+    ROUGE_L = "rouge_l"
+    EXACT_MATCH = "exact_match"
+    GSM8K_STRICT = "gsm8k_strict"
+    GSM8K_FLEXIBLE = "gsm8k_flexible"
+    BOXED = "boxed"
+    MATH_VERIFY = "math_verify"
+    MATH_STRING = "math_string"
+
+
+class ProfileName(StrEnum):
+    """The profiles of `evaluate`; a test holds it to `suites.profiles.PROFILES`."""
+
+    PAPER = "paper"
+    CLEAN = "clean"
+
+
+class DTypeName(StrEnum):
+    """What weights can be loaded as."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 @app.command("run")
 def run_command(recipe: RecipePath, set_: Overrides = None, output_dir: OutputDir = None) -> None:
     """Run all stages; picks up where it stopped."""
@@ -75,7 +102,80 @@ def _stage_command(stage: str) -> Callable[..., None]:
 
 
 for _stage, _help in STAGE_HELP.items():
-    app.command(_stage, help=_help)(_stage_command(_stage))
+    if _stage != "evaluate":
+        app.command(_stage, help=_help)(_stage_command(_stage))
+
+
+@app.command("evaluate")
+def evaluate_command(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|RUN|MODEL",
+            help="A recipe, for its stage; with --suite a run directory, or a model by name.",
+        ),
+    ],
+    suite: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Benchmarks, as gsm8k,self_inst; or all.")
+    ] = None,
+    profile: Annotated[
+        ProfileName, typer.Option(help="The papers' protocol, or chat template and greedy.")
+    ] = ProfileName.CLEAN,
+    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each suite.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The suites' files; the hub if absent.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest completion; the profile's if absent.")
+    ] = None,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens in memory together.")] = 16384,
+    dtype: Annotated[DTypeName, typer.Option(help="Of the weights.")] = DTypeName.FLOAT32,
+    set_: Overrides = None,
+    output_dir: OutputDir = None,
+) -> None:
+    """Score every model of a run, or any model on the field's benchmarks."""
+    if suite is None:
+        _stage_command("evaluate")(Path(target), set_, output_dir)
+        return
+    from warmup_distill.evaluation import ask, evaluate_model, evaluate_run, is_run
+    from warmup_distill.suites.showing import suite_table
+
+    question = ask(suite, profile.value, limit, data, max_new_tokens, batch_tokens, dtype.value)
+    if is_run(target):
+        paths = evaluate_run(Path(target), question)
+    else:
+        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", target).strip("-.")
+        paths = evaluate_model(target, output_dir or Path("evaluations") / slug, question)
+    Console(markup=False).print(suite_table(paths))
+    print(f"\nResults: {paths[0].parent if not is_run(target) else Path(target) / 'suites'}")
+
+
+@app.command("score")
+def score_command(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Rows with `prediction` and `reference`, `references` or `answer`.",
+        ),
+    ],
+    metric: Annotated[MetricName, typer.Option(help="How to score.")],
+) -> None:
+    """Score another program's predictions: a JSON line per row, then the mean, 0 to 100."""
+    import json
+    from dataclasses import asdict
+
+    from warmup_distill.scoring.files import score_file
+    from warmup_distill.scoring.statistics import estimate
+
+    rows = list(score_file(file, metric.value))
+    for row in rows:
+        line = asdict(row)
+        if row.extracted is None:
+            del line["extracted"]
+        print(json.dumps(line, ensure_ascii=False))
+    summary = asdict(estimate([row.value for row in rows]))
+    print(json.dumps({"metric": metric.value, "rows": len(rows)} | summary))
 
 
 @app.command("export")

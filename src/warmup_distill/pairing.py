@@ -165,7 +165,8 @@ def _passes_verifier(candidate: Candidate, verifier: str) -> bool:
 
 
 def _passes_rouge(candidate: Candidate) -> bool:
-    reference = candidate.prompt.reference
-    if reference is None:
+    if candidate.prompt.reference is None:
         return True
-    return rouge_l(candidate.pair.chosen, reference) >= rouge_l(candidate.pair.rejected, reference)
+    sides = candidate.pair.chosen, candidate.pair.rejected
+    chosen, rejected = (rouge_l(side, [candidate.prompt.reference]) for side in sides)
+    return chosen >= rejected

@@ -38,6 +38,15 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Completion:
+    """A completion of the teacher's, to distil on."""
+
+    prompt_id: str
+    completion_ids: list[int]
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, kw_only=True)
 class Check:
     """What the teacher says of one student completion."""
 

@@ -39,7 +39,10 @@ def read_rows(source: Source) -> list[Row]:
     if source.dataset == BUNDLED_PROBLEMS:
         return list(islice(_bundled_rows(source), source.skip, end))
     origin = str(source.file or source.dataset)
-    raw = _file_rows(source.file) if source.file else _hub_rows(source)
+    if source.file:
+        raw = _file_rows(source.file)
+    else:
+        raw = read_dataset(str(source.dataset), source.dataset_config, source.split)
     rows = [
         _row(values, f"{origin}:{number}", f"{Path(origin).stem}-{number:06d}", source)
         for number, values in islice(enumerate(raw, start=1), source.skip, end)
@@ -50,6 +53,22 @@ def read_rows(source: Source) -> list[Row]:
         )
     _require_distinct_ids(rows, origin)
     return rows
+
+
+def read_file(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """The rows of a file as they are, each with its place for messages.
+
+    Raises:
+        DataError: the file is missing or malformed.
+    """
+    for number, values in enumerate(_file_rows(path), start=1):
+        yield _mapping(values, where := f"{path}:{number}"), where
+
+
+def _mapping(values: Any, where: str) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise DataError(f"{where}: expected an object with named columns, got {values!r:.80}")
+    return values
 
 
 def _require_distinct_ids(rows: list[Row], origin: str) -> None:
@@ -73,8 +92,7 @@ def _bundled_rows(source: Source) -> Iterator[Row]:
 
 
 def _row(values: Any, where: str, default_id: str, source: Source) -> Row:
-    if not isinstance(values, dict):
-        raise DataError(f"{where}: expected an object with named columns, got {values!r:.80}")
+    values = _mapping(values, where)
     text = _column(values, source.prompt_column, where)
     if text is None or not text.strip():
         raise DataError(f"{where}: the prompt column `{source.prompt_column}` is empty.")
@@ -135,13 +153,16 @@ def _parse_json(text: str, where: str) -> Any:
         raise DataError(f"{where}: expected JSON: {error}") from error
 
 
-def _hub_rows(source: Source) -> Iterable[Any]:
+def read_dataset(name: str, config: str | None, split: str) -> Iterable[Any]:
+    """The rows of a data set on the hub.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
     try:
-        return datasets.load_dataset(  # type: ignore[no-any-return]
-            source.dataset, source.dataset_config, split=source.split
-        )
+        return datasets.load_dataset(name, config, split=split)  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
         raise DataError(
-            f"the data set {source.dataset} (split {source.split}) cannot be loaded from the hub: "
+            f"the data set {name} (split {split}) cannot be loaded from the hub: "
             f"{str(error).splitlines()[0]} Check the name and the connection, or name a file."
         ) from error

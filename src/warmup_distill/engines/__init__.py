@@ -21,6 +21,7 @@ class Engine(Protocol):
         *,
         max_new_tokens: int,
         temperature: float,
+        no_repeat_ngram_size: int | None = None,
     ) -> list[list[Sample]]:
         """Draw completions from the student, for each prompt one per random stream.
 
@@ -29,6 +30,8 @@ class Engine(Protocol):
             streams: for each prompt the keys of its completions' random streams.
             max_new_tokens: longest completion, end-of-sequence included.
             temperature: of the draw; 0 is greedy. Log-probabilities are always untempered.
+            no_repeat_ngram_size: n; no token may complete an n-gram that prompt and completion
+                have already. Log-probabilities do not know of the ban.
         """
 
     def check_and_continue(

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from warmup_distill.engines.repeats import NoRepeat
 from warmup_distill.randomness import uniforms
 from warmup_distill.records import Sample
 from warmup_distill.tree.grow import TokenTree
@@ -26,10 +27,22 @@ class Row:
 
     stream: int
     max_new_tokens: int
-    banned_first: int | None = None
-    """A token that may not come first."""
+    banned: Sequence[int] = ()
+    """Tokens that may not come next."""
+    no_repeat: NoRepeat | None = None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.no_repeat:
+            self.banned = [*self.banned, *self.no_repeat.banned]
+
+    def append(self, token: int, logprob: float) -> None:
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        if self.no_repeat:
+            self.no_repeat.append(token)
+        self.banned = self.no_repeat.banned if self.no_repeat else ()
 
     def finished(self, vocabulary: Vocabulary) -> bool:
         ended = bool(self.ids) and self.ids[-1] in vocabulary.eos_ids
@@ -53,8 +66,7 @@ def decode(tree: TokenTree, rows: dict[int, Row], temperature: float) -> None:
         active = [rows[branch] for branch in order]
         tokens, logprobs = _draw(tree.model.logits(hidden), active, temperature)
         for row, token, logprob in zip(active, tokens.tolist(), logprobs.tolist(), strict=True):
-            row.ids.append(token)
-            row.logprobs.append(logprob)
+            row.append(token, logprob)
         going = [branch for branch in order if not rows[branch].finished(vocabulary)]
         if not going:
             return
@@ -74,8 +86,8 @@ def _draw(logits_nV: Tensor, rows: Sequence[Row], temperature: float) -> tuple[T
     normalizer_n1 = weights_nV.sum(-1, keepdim=True).log()
     if temperature not in (0, 1):
         weights_nV = (scores_nV / temperature).exp_()
-    banned = [(i, row.banned_first) for i, row in enumerate(rows) if row.banned_first is not None]
-    if banned and not rows[0].ids:
+    banned = [(i, token) for i, row in enumerate(rows) for token in row.banned]
+    if banned:
         where, tokens = (list(column) for column in zip(*banned, strict=True))
         weights_nV[where, tokens] = 0.0
         scores_nV[where, tokens] = -torch.inf

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from warmup_distill.engines.decode import Row, decode
+from warmup_distill.engines.repeats import NoRepeat
 from warmup_distill.engines.score import score
 from warmup_distill.mismatch import find_mismatch
 from warmup_distill.records import Check, Sample
@@ -65,12 +66,21 @@ class TransformersEngine:
         *,
         max_new_tokens: int,
         temperature: float,
+        no_repeat_ngram_size: int | None = None,
     ) -> list[list[Sample]]:
         """See `Engine.sample`."""
         results: list[list[Sample]] = [[] for _ in prompts]
         for indices in self.batches(prompts, _widest(streams), max_new_tokens):
             some = [streams[i] for i in indices]
-            rows = [Row(stream=key, max_new_tokens=max_new_tokens) for key in chain(*some)]
+            rows = [
+                Row(
+                    stream=key,
+                    max_new_tokens=max_new_tokens,
+                    no_repeat=_no_repeat(no_repeat_ngram_size, prompts[i]),
+                )
+                for i in indices
+                for key in streams[i]
+            ]
             samples = self._sample([prompts[i] for i in indices], _owners(some), rows, temperature)
             for i, group in zip(indices, _grouped(samples, some), strict=True):
                 results[i] = group
@@ -147,7 +157,7 @@ class TransformersEngine:
             cuts = {branch: k for branch, (k, _) in found.items() if k is not None}
             for branch, k in cuts.items():
                 room, first = max_new_tokens - k, ids[branch][k]
-                rows[branch] = Row(stream=streams[branch], max_new_tokens=room, banned_first=first)
+                rows[branch] = Row(stream=streams[branch], max_new_tokens=room, banned=(first,))
                 if stop_at_mismatch:
                     del logprobs[branch][k + 1 :]
             tree.cut(cuts)
@@ -183,6 +193,10 @@ class TransformersEngine:
             prefixes = {branch: samples[branch].ids[:k] for branch, k in cuts.items()}
             whole = score(tree, {branch: prefixes[branch] + rows[branch].ids for branch in rows})
             return {branch: values[cuts[branch] :] for branch, values in whole.items()}
+
+
+def _no_repeat(size: int | None, prompt: Sequence[int]) -> NoRepeat | None:
+    return None if size is None else NoRepeat(size, prompt)
 
 
 def _widest(groups: Sequence[Sequence[object]]) -> int:

@@ -1,4 +1,4 @@
-"""distill: prompts with references, a teacher and a starting point → a distilled student.
+"""distill: prompts with completions, a teacher and a starting point → a distilled student.
 
 The same stage also makes the control (from the student that was not warmed up) and heals a
 student that was cut.
@@ -11,12 +11,18 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from warmup_distill.artifacts import read_parts
-from warmup_distill.chat import encode_reference
 from warmup_distill.config import CutSection, DistillSection
 from warmup_distill.errors import DataError
 from warmup_distill.models import cut_layers, load_model, save_model
 from warmup_distill.records import Prompt
 from warmup_distill.session import Session
+from warmup_distill.training.completions import StudentShare
+from warmup_distill.training.data import (
+    completion_rows,
+    prompt_rows,
+    reference_rows,
+    teacher_completions,
+)
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.fit import fit
 from warmup_distill.training.signals import TeacherSignals, write_signals
@@ -50,11 +56,13 @@ def _distill(
     session: Session, start: PreTrainedModel, section: DistillSection, folder: Path
 ) -> dict[str, int]:
     prompts = list(read_parts(session.folder / "prompts", Prompt))
-    rows = reference_rows(prompts, session.tokenizer, section.max_length)
+    rows = _rows(session, section, prompts)
+    share = _student_share(session, section, rows)
+    trained = rows[: len(rows) - len(share.validation)] if share else rows
     counts = fit(
         DistillTrainer,
         start,
-        rows,
+        trained,
         section,
         folder,
         seed=session.recipe.seed,
@@ -63,47 +71,82 @@ def _distill(
         teacher=None if section.objective == "sft" else session.teacher,
         vocabulary=session.vocabulary,
         objective=section.objective,
+        options=section.options.given(),
         cross_entropy_weight=section.cross_entropy_weight,
         temperature=section.temperature,
+        temperature_squared=section.temperature_squared,
+        student_share=share,
         signals=_signals(session, section, rows),
     )
-    return counts | {"without_reference": len(prompts) - len(rows)}
+    return counts | {"left_out": len(prompts) - len(rows)}
+
+
+def _rows(
+    session: Session, section: DistillSection, prompts: Sequence[Prompt]
+) -> list[dict[str, Any]]:
+    """Ids of prompts and completions, from where the recipe says."""
+    completions = section.completions
+    if completions.source == "teacher":
+        found = teacher_completions(
+            session.teacher,
+            session.vocabulary,
+            prompts,
+            section,
+            session.folder / "completions" / f"{_owner(section)}.parquet",
+            max_new_tokens=_longest(session, section),
+            batch_tokens=session.recipe.rollouts.batch_tokens,
+            seed=session.recipe.seed,
+        )
+        return completion_rows(prompts, found, section.max_length)
+    make = prompt_rows if completions.student_share == 1 else reference_rows
+    return make(prompts, session.tokenizer, section.max_length)
+
+
+def _student_share(
+    session: Session, section: DistillSection, rows: Sequence[dict[str, Any]]
+) -> StudentShare | None:
+    completions = section.completions
+    if not completions.from_student:
+        return None
+    held_out = completions.adaptive.validation_rows if completions.adaptive else 0
+    if held_out >= len(rows):
+        raise DataError(
+            f"distill.completions.adaptive holds {held_out} rows out for validation, but there are "
+            f"only {len(rows)}. Lower validation_rows or give more prompts."
+        )
+    return StudentShare(
+        share=completions.student_share,
+        adaptive=completions.adaptive,
+        validation=[
+            (row["prompt_ids"], row["completion_ids"]) for row in rows[len(rows) - held_out :]
+        ],
+        max_new_tokens=_longest(session, section),
+        temperature=completions.temperature,
+        seed=session.recipe.seed,
+    )
+
+
+def _longest(session: Session, section: DistillSection) -> int:
+    return section.completions.max_new_tokens or session.recipe.rollouts.max_new_tokens
+
+
+def _owner(section: DistillSection) -> str:
+    """Distillation and control share what the teacher gives; the healing has its own."""
+    return "cut" if isinstance(section, CutSection) else "distill"
 
 
 def _signals(
     session: Session, section: DistillSection, rows: Sequence[dict[str, Any]]
 ) -> TeacherSignals | None:
-    """The teacher's signal on disk; distillation and control share it."""
+    """The teacher's signal on disk."""
     if section.teacher_signal == "live":
         return None
-    name = "cut" if isinstance(section, CutSection) else "distill"
     return write_signals(
         TreeModel(session.teacher, session.vocabulary),
         rows,
-        session.folder / "signals" / name,
+        session.folder / "signals" / _owner(section),
         section.teacher_signal,
         top_k=section.top_k,
         temperature=section.temperature,
         teacher_name=session.recipe.teacher,
     )
-
-
-def reference_rows(
-    prompts: Sequence[Prompt], tokenizer: Any, max_length: int
-) -> list[dict[str, Any]]:
-    """Prompts with their references as token ids; a cut reference gets no end-of-sequence."""
-    rows: list[dict[str, Any]] = []
-    for prompt in prompts:
-        if prompt.reference is None:
-            continue
-        completion = encode_reference(tokenizer, prompt.reference)
-        room = max_length - len(prompt.prompt_ids)
-        if room > 0:
-            ids = {"prompt_ids": prompt.prompt_ids, "completion_ids": completion[:room]}
-            rows.append(ids | {"row": len(rows)})
-    if not rows:
-        raise DataError(
-            f"expected prompts with a reference that fit into {max_length} tokens, but there are "
-            "none. Name the column in prompts.reference_column, or raise max_length."
-        )
-    return rows

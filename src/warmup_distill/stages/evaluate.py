@@ -17,8 +17,7 @@ from warmup_distill.prompting import read_prompts
 from warmup_distill.randomness import stream
 from warmup_distill.records import Prediction, Prompt, Sample
 from warmup_distill.scoring.agreement import measure_agreement
-from warmup_distill.scoring.answers import is_right
-from warmup_distill.scoring.rouge import rouge_l
+from warmup_distill.scoring.metrics import METRICS, Gold
 from warmup_distill.scoring.statistics import estimate
 from warmup_distill.session import Session
 
@@ -120,10 +119,10 @@ def _predict(
     sample: Sample,
 ) -> Prediction:
     text = decode_completion(session.tokenizer, sample.ids)
-    if benchmark.metric == "accuracy":
-        value = 100.0 * is_right(text, prompt.answer or "")
-    else:
-        value = rouge_l(text, prompt.reference or "")
+    metric = "gsm8k_strict" if benchmark.metric == "accuracy" else benchmark.metric
+    gold = Gold(
+        references=[] if prompt.reference is None else [prompt.reference], answer=prompt.answer
+    )
     return Prediction(
         benchmark=benchmark.name,
         decoding=decoding,
@@ -131,7 +130,7 @@ def _predict(
         prediction=text,
         reference=prompt.reference,
         answer=prompt.answer,
-        value=value,
+        value=METRICS[metric](text, gold).value,
         finish_reason=sample.finish_reason,
     )
 
@@ -144,7 +143,7 @@ def _prompts(session: Session, benchmark: Benchmark) -> list[Prompt]:
         context=session.context,
         max_new_tokens=benchmark.max_new_tokens or session.recipe.rollouts.max_new_tokens,
     )
-    needed = "answer" if benchmark.metric == "accuracy" else "reference"
+    needed = "reference" if benchmark.compares_texts else "answer"
     for prompt in prompts:
         if getattr(prompt, needed) is None:
             raise DataError(

@@ -1,15 +1,16 @@
 """The distillation's trainer: a divergence from the teacher on given completions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from warmup_distill.losses import distillation, forward_kl_top_k, mixed
+from warmup_distill.losses import Objective, TaidSchedule, forward_kl_top_k
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.chunked import summed_in_parts
+from warmup_distill.training.completions import StudentCompletions, StudentShare
 from warmup_distill.training.signals import TeacherSignals
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import Pack, pack_completions
@@ -23,9 +24,12 @@ class DistillTrainer(GloballyNormalizedTrainer):
         model: the student.
         teacher: on the student's device, in evaluation mode; may be None for `sft`.
         vocabulary: what both share; logits are cut to it.
-        objective: `forward_kl`, `reverse_kl` or `sft`.
+        objective: a key of `losses.DIVERGENCES`, or `sft`.
+        options: what the objective takes besides; for `taid` those of `losses.TaidSchedule`.
         cross_entropy_weight: w in (1 − w) · divergence + w · cross-entropy.
         temperature: divides both logits in the divergence.
+        temperature_squared: multiply the divergence by temperature².
+        student_share: how often the student draws the completions itself.
         signals: the teacher's, kept on disk; rows are then named by their column `row`.
         arguments: those of `transformers.Trainer`. `train_dataset` has `prompt_ids` and
             `completion_ids`; `args.remove_unused_columns` must be False.
@@ -38,18 +42,62 @@ class DistillTrainer(GloballyNormalizedTrainer):
         teacher: PreTrainedModel | None,
         vocabulary: Vocabulary,
         objective: str = "forward_kl",
+        options: Mapping[str, Any] | None = None,
         cross_entropy_weight: float = 0.0,
         temperature: float = 1.0,
+        temperature_squared: bool = False,
+        student_share: StudentShare | None = None,
         signals: TeacherSignals | None = None,
         **arguments: Any,
     ) -> None:
         arguments.setdefault("data_collator", collate_completions)
         super().__init__(model=model, vocabulary=vocabulary, **arguments)
         self.teacher = TreeModel(teacher, vocabulary) if teacher else None
-        self.objective: str = objective
-        self.cross_entropy_weight = cross_entropy_weight
-        self.temperature = temperature
+        given = dict(options or {})
+        self.schedule = TaidSchedule(**given) if objective == "taid" else None
+        self.objective = Objective(
+            name=objective,
+            options={} if self.schedule else given,
+            cross_entropy_weight=cross_entropy_weight,
+            temperature=temperature,
+            temperature_squared=temperature_squared,
+        )
+        self.completions = (
+            StudentCompletions(self.policy, student_share, self.args.process_index)
+            if student_share
+            else None
+        )
         self.signals = signals
+        self._step_loss: float | None = None
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """The batches of an optimizer step and what their loss is divided by."""
+        self._end_step()
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.completions is None or not batches:
+            return batches, count
+        batches = self.completions.of_step(batches, self.state.global_step, self._progress())
+        self.note(student_share=torch.tensor(self.completions.share))
+        return batches, self._get_num_items_in_batch(batches, device)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Tensor], *more: Any, **named: Any) -> Any:
+        result = super().compute_loss(model, inputs, *more, **named)
+        loss = result[0] if isinstance(result, tuple) else result
+        if self.schedule:
+            self._step_loss = (self._step_loss or 0.0) + float(loss.detach())
+        return result
+
+    def _end_step(self) -> None:
+        """Move TAID's target by the loss of the whole optimizer step, on all processes alike."""
+        loss, self._step_loss = self._step_loss, None
+        if self.schedule and loss is not None:
+            reduced = self.accelerator.reduce(torch.tensor(loss, device=self.args.device), "mean")
+            self.schedule.update(float(reduced), self._progress())
+
+    def _progress(self) -> float:
+        return self.state.global_step / max(1, self.state.max_steps)
 
     def count(self, inputs: dict[str, Tensor]) -> Tensor:
         """Completion tokens, end-of-sequence included."""
@@ -71,7 +119,7 @@ class DistillTrainer(GloballyNormalizedTrainer):
     @torch.no_grad()
     def _signal(self, inputs: dict[str, Tensor], pack: Pack) -> dict[str, Tensor]:
         """What the teacher says at each position: kept on disk, or its hidden states now."""
-        if self.objective == "sft":
+        if self.objective.name == "sft":
             return {}
         if self.signals is not None:
             return self.signals.of(inputs["rows"].tolist(), inputs["input_ids"].device)
@@ -82,24 +130,17 @@ class DistillTrainer(GloballyNormalizedTrainer):
 
     def _values(self, signal: dict[str, Tensor], logits: Tensor, ids: Tensor) -> Tensor:
         """The objective at each position."""
-        mask, weight = torch.ones_like(ids, dtype=torch.bool), self.cross_entropy_weight
+        mask = torch.ones_like(ids, dtype=torch.bool)
         if "rest" in signal:
             top = signal["logprobs"], signal["ids"], signal["rest"]
-            values = forward_kl_top_k(*top, logits, temperature=self.temperature)
-            return mixed(values, logits, ids, mask, weight)
+            values = forward_kl_top_k(*top, logits, temperature=self.objective.temperature)
+            return self.objective.mixed(values, logits, ids, mask)
         reference = None
         if "hidden" in signal and self.teacher is not None:
             with torch.no_grad():
                 reference = self.teacher.logits(signal["hidden"])
-        return distillation(
-            self.objective,
-            reference,
-            logits,
-            ids,
-            mask,
-            cross_entropy_weight=weight,
-            temperature=self.temperature,
-        )
+        moving = {"t": self.schedule.t} if self.schedule else {}
+        return self.objective(reference, logits, ids, mask, **moving)
 
 
 def collate_completions(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:

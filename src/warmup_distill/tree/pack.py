@@ -113,9 +113,9 @@ def pack_completions(
     """Prompts and completions end to end in one row.
 
     Returns:
-        input_ids [S]; lengths [P] of the sequences; for each completion token its id `targets` [N]
-        and the place in the row that predicts it, `predictors` [N]. The last token of a sequence
-        predicts nothing and is left out.
+        input_ids [S]; lengths [P] of the sequences and completion_lengths [P] of what they end
+        with; for each completion token its id `targets` [N] and the place in the row that predicts
+        it, `predictors` [N]. The last token of a sequence predicts nothing and is left out.
     """
     row: list[int] = []
     lengths: list[int] = []
@@ -130,6 +130,7 @@ def pack_completions(
     return {
         "input_ids": torch.tensor(row),
         "lengths": torch.tensor(lengths),
+        "completion_lengths": torch.tensor([len(completion) for completion in completions]),
         "targets": torch.tensor(targets),
         "predictors": torch.tensor(predictors),
     }

@@ -1,0 +1,169 @@
+"""Suites on any model, or on all models of a run; results are kept and not computed twice."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from warmup_distill.artifacts import read_json, write_json, write_records
+from warmup_distill.environment import describe_environment
+from warmup_distill.errors import DataError, RunError
+from warmup_distill.models import (
+    DType,
+    load_config,
+    load_generation_config,
+    load_model,
+    load_tokenizer,
+)
+from warmup_distill.recipe import load_recipe
+from warmup_distill.suites.catalogue import SEVEN, SUITES, SuiteRow, read_suite
+from warmup_distill.suites.evaluating import SuitePrediction, evaluate_suite
+from warmup_distill.suites.profiles import PROFILES, Profile
+from warmup_distill.vocabulary import shared_vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What models are evaluated on."""
+
+    suites: Sequence[str]
+    profile: Profile
+    limit: int | None = None
+    """Rows of each suite, the first ones."""
+    data: Path | None = None
+    """A folder with the suites' files; the hub if None."""
+    batch_tokens: int = 16384
+    dtype: DType = "float32"
+
+
+def ask(
+    suites: str,
+    profile: str,
+    limit: int | None,
+    data: Path | None,
+    max_new_tokens: int | None,
+    batch_tokens: int,
+    dtype: DType,
+) -> Question:
+    """A question from what stands on the command line; `suites` is a list with commas, or `all`.
+
+    Raises:
+        DataError: a suite is not known.
+    """
+    names = list(SEVEN) if suites == "all" else [name.strip() for name in suites.split(",")]
+    for name in names:
+        if name not in SUITES:
+            raise DataError(f"expected suites from {', '.join(SUITES)} or all, got {name!r}.")
+    chosen = PROFILES[profile]
+    if max_new_tokens is not None:
+        chosen = replace(chosen, max_new_tokens=max_new_tokens)
+    return Question(
+        suites=list(dict.fromkeys(names)),
+        profile=chosen,
+        limit=limit,
+        data=data,
+        batch_tokens=batch_tokens,
+        dtype=dtype,
+    )
+
+
+def is_run(target: str) -> bool:
+    """Whether a name is that of a run directory."""
+    return (Path(target) / "manifest.json").is_file()
+
+
+def evaluate_run(run: Path, question: Question) -> list[Path]:
+    """Evaluate teacher, student and every trained model of a run; returns the results' paths.
+
+    Results are in `suites/<model>/` of the run directory.
+    """
+    recipe = load_recipe(run / "recipe.yaml")
+    student = str(run / "cut") if recipe.cut else recipe.student
+    models = {"teacher": recipe.teacher, "student": student}
+    models |= {name: str(run / name) for name in ("warmup", "control", "distill")}
+    there = {name: where for name, where in models.items() if _is_there(run, name, where)}
+    return [
+        path
+        for name, where in there.items()
+        for path in evaluate_model(where, run / "suites" / name, question)
+    ]
+
+
+def _is_there(run: Path, name: str, where: str) -> bool:
+    return not where.startswith(str(run)) or (run / name / "config.json").is_file()
+
+
+def evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
+    """Write <suite>-<profile>.json and .parquet of every suite to a folder.
+
+    Raises:
+        WarmupDistillError: a model or its data cannot be read; nothing is evaluated before all
+            suites are.
+    """
+    rows = {suite: read_suite(suite, question.data, question.limit) for suite in question.suites}
+    paths = {suite: folder / f"{suite}-{question.profile.name}.json" for suite in rows}
+    asked = {suite: _asked(name, question, *rows[suite]) for suite in rows}
+    missing = [suite for suite in rows if not _is_done(paths[suite], asked[suite])]
+    if missing:
+        _evaluate(name, {suite: rows[suite][0] for suite in missing}, paths, asked, question)
+    return list(paths.values())
+
+
+def _asked(name: str, question: Question, rows: Sequence[SuiteRow], origin: str) -> dict[str, Any]:
+    """What a result is the answer to."""
+    return {
+        "model": name,
+        "profile": asdict(question.profile) | {"seeds": list(question.profile.seeds)},
+        "source": origin,
+        "row_ids": [row.row_id for row in rows],
+        "dtype": question.dtype,
+    }
+
+
+def _is_done(path: Path, asked: dict[str, Any]) -> bool:
+    if not path.is_file():
+        return False
+    if read_json(path)["asked"] == asked:
+        return True
+    raise RunError(
+        f"{path} holds the result of another question (model, profile, data or rows). Give another "
+        "--output-dir, or remove the file."
+    )
+
+
+def _evaluate(
+    name: str,
+    rows: dict[str, list[SuiteRow]],
+    paths: dict[str, Path],
+    asked: dict[str, dict[str, Any]],
+    question: Question,
+) -> None:
+    tokenizer = load_tokenizer(name)
+    vocabulary = shared_vocabulary(
+        tokenizer, tokenizer, {"model": load_config(name)}, [load_generation_config(name)]
+    )
+    model = load_model(name, question.dtype)
+    total = len(question.profile.seeds) * sum(map(len, rows.values()))
+    with tqdm(total=total, desc=Path(name).name, unit="completion") as bar:
+        for suite, some in rows.items():
+            began = bar.format_dict["elapsed"]
+            result, predictions = evaluate_suite(
+                model,
+                tokenizer,
+                vocabulary,
+                SUITES[suite],
+                some,
+                question.profile,
+                batch_tokens=question.batch_tokens,
+                advance=bar.update,
+            )
+            seconds = bar.format_dict["elapsed"] - began
+            write_records(paths[suite].with_suffix(".parquet"), SuitePrediction, predictions)
+            write_json(
+                paths[suite],
+                {"suite": suite, "asked": asked[suite]}
+                | result
+                | {"seconds": round(seconds, 1), "environment": describe_environment()},
+            )

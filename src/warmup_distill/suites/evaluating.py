@@ -1,0 +1,140 @@
+"""One model on one suite: completions, scores with their errors, and a floor to hold them to."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.errors import DataError
+from warmup_distill.randomness import stream
+from warmup_distill.records import FinishReason
+from warmup_distill.scoring.metrics import METRICS
+from warmup_distill.scoring.rouge import rouge_l
+from warmup_distill.scoring.statistics import estimate
+from warmup_distill.suites.catalogue import Suite, SuiteRow
+from warmup_distill.suites.profiles import Profile, encode
+from warmup_distill.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuitePrediction:
+    """One completion and one of its scores."""
+
+    row_id: str
+    seed: int
+    metric: str
+    prediction: str
+    extracted: str | None
+    value: float
+    finish_reason: FinishReason
+
+
+def evaluate_suite(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    vocabulary: Vocabulary,
+    suite: Suite,
+    rows: Sequence[SuiteRow],
+    profile: Profile,
+    *,
+    batch_tokens: int,
+    advance: Callable[[int], object],
+) -> tuple[dict[str, Any], list[SuitePrediction]]:
+    """Ask a model every question once per seed of the profile, and score what it says.
+
+    Returns:
+        A result with, for each metric, mean and standard error over rows (of the row's mean over
+        seeds) and the mean of each seed; and all predictions.
+
+    Raises:
+        DataError: a prompt and its completion do not fit into the model's context.
+    """
+    profile = replace(profile, max_new_tokens=profile.max_new_tokens or suite.max_new_tokens)
+    assert profile.max_new_tokens is not None
+    prompts = [encode(tokenizer, profile, row, suite.ask) for row in rows]
+    kept = [ids[: profile.max_prompt_tokens] for ids in prompts]
+    _require_room(model, rows, kept, profile.max_new_tokens)
+    engine = TransformersEngine(model, model, vocabulary, batch_tokens, advance)
+    samples = engine.sample(
+        kept,
+        [[stream(seed, "suite", row.row_id) for seed in profile.seeds] for row in rows],
+        max_new_tokens=profile.max_new_tokens,
+        temperature=profile.temperature,
+        no_repeat_ngram_size=profile.no_repeat_ngram_size,
+    )
+    predictions = [
+        prediction
+        for row, group in zip(rows, samples, strict=True)
+        for seed, sample in zip(profile.seeds, group, strict=True)
+        for prediction in _score(
+            suite, row, seed, response(tokenizer, sample.ids), sample.finish_reason
+        )
+    ]
+    result = {
+        "profile": asdict(profile),
+        "rows": len(rows),
+        "scores": {name: _summary(predictions, name, profile) for name in suite.metrics},
+        "prompts_cut": sum(len(a) > len(b) for a, b in zip(prompts, kept, strict=True)),
+        "completions_cut": sum(s.finish_reason == "length" for group in samples for s in group),
+        "completions": len(rows) * len(profile.seeds),
+    }
+    if "rouge_l" in suite.metrics:
+        echoes = [rouge_l(row.prompt, row.gold.texts()) for row in rows]
+        result["echo_of_the_prompt"] = asdict(estimate(echoes))
+    return result, predictions
+
+
+def response(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text that is scored, as MiniLLM's scripts clean it."""
+    text = str(tokenizer.decode(ids, skip_special_tokens=True))
+    return text.split("<|endoftext|>")[0].replace("<n>", "\n").strip()
+
+
+def _score(
+    suite: Suite, row: SuiteRow, seed: int, text: str, finish_reason: FinishReason
+) -> list[SuitePrediction]:
+    found = []
+    for name in suite.metrics:
+        scored = METRICS[name](text, row.gold)
+        found.append(
+            SuitePrediction(
+                row_id=row.row_id,
+                seed=seed,
+                metric=name,
+                prediction=text,
+                extracted=scored.extracted,
+                value=scored.value,
+                finish_reason=finish_reason,
+            )
+        )
+    return found
+
+
+def _summary(
+    predictions: Sequence[SuitePrediction], metric: str, profile: Profile
+) -> dict[str, Any]:
+    values: dict[str, list[float]] = {}
+    by_seed: dict[int, list[float]] = {seed: [] for seed in profile.seeds}
+    for one in predictions:
+        if one.metric == metric:
+            values.setdefault(one.row_id, []).append(one.value)
+            by_seed[one.seed].append(one.value)
+    rows = [statistics.fmean(row) for row in values.values()]
+    means = {str(seed): statistics.fmean(some) for seed, some in by_seed.items()}
+    return asdict(estimate(rows)) | {"by_seed": means}
+
+
+def _require_room(
+    model: PreTrainedModel, rows: Sequence[SuiteRow], prompts: Sequence[list[int]], length: int
+) -> None:
+    context = int(model.config.get_text_config().max_position_embeddings)
+    for row, ids in zip(rows, prompts, strict=True):
+        if len(ids) + length > context:
+            raise DataError(
+                f"the prompt {row.row_id} has {len(ids)} tokens, and with {length} new ones it "
+                f"does not fit into the model's context of {context}. Give a smaller "
+                "--max-new-tokens, or take the profile `paper`, which cuts prompts."
+            )

@@ -1,0 +1,166 @@
+"""On-policy data: batches whose completions the student draws itself, for a share of the passes."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from warmup_distill.config.distillation import AdaptiveSection
+from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.randomness import stream, uniforms
+from warmup_distill.tree.model import TreeModel
+from warmup_distill.tree.pack import Pack, batches_by_size, pack_completions
+
+TOKENS_AT_ONCE = 4096
+Row = tuple[list[int], list[int]]
+"""Ids of a prompt and of its completion."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentShare:
+    """How often a pass runs on completions that the student draws at that moment."""
+
+    share: float = 0.0
+    """λ of GKD (Agarwal et al. 2024, arXiv:2306.13649, algorithm 1)."""
+    adaptive: AdaptiveSection | None = None
+    """DistiLLM's schedule, which takes the place of `share`."""
+    validation: Sequence[Row] = ()
+    """Held-out references whose loss moves the adaptive share."""
+    max_new_tokens: int = 256
+    temperature: float = 1.0
+    seed: int = 0
+
+
+@dataclass(kw_only=True)
+class AdaptiveShare:
+    """φ of DistiLLM, which rises with the validation loss, and its replay buffer."""
+
+    section: AdaptiveSection
+    share: float = field(init=False)
+    buffer: deque[Row] = field(init=False)
+    _mark: float | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.share = self.section.start
+        self.buffer = deque(maxlen=self.section.capacity)
+
+    def validated(self, loss: float) -> None:
+        """Take a validation loss; the first one, and each that raises φ, is the next mark."""
+        if self._mark is None:
+            self._mark = loss
+        elif loss >= self._mark + self.section.tolerance:
+            self.share = min(1.0, self.share + self.section.increase)
+            self._mark = loss
+
+    def fresh_share(self, progress: float) -> float:
+        """Share of passes that draw anew; up to φ the buffer serves, if it is full."""
+        if len(self.buffer) < self.section.capacity:
+            return self.share
+        kept = {"decreasing": 1 - progress, "constant": 0.5, "increasing": progress}
+        return self.share * kept[self.section.replay]
+
+
+class StudentCompletions:
+    """Puts the student's own completions into batches.
+
+    Args:
+        student: being trained.
+        settings: how often, and how they are drawn.
+        process: number of this process, which draws numbers of its own.
+    """
+
+    def __init__(self, student: TreeModel, settings: StudentShare, process: int = 0) -> None:
+        self.student = student
+        self.settings = settings
+        self.process = process
+        self.engine = TransformersEngine(
+            student.model, student.model, student.vocabulary, TOKENS_AT_ONCE * 8
+        )
+        self.adaptive = AdaptiveShare(section=settings.adaptive) if settings.adaptive else None
+
+    @property
+    def share(self) -> float:
+        """The share of passes on the student's completions at this moment."""
+        return self.adaptive.share if self.adaptive else self.settings.share
+
+    def of_step(
+        self, batches: Sequence[dict[str, Tensor]], step: int, progress: float
+    ) -> list[dict[str, Tensor]]:
+        """The batches of one optimizer step, some of them with other completions.
+
+        Args:
+            batches: made by `collate_completions`.
+            step: optimizer steps done; with the seed it names the random numbers.
+            progress: share of all steps that is done.
+        """
+        section = self.settings.adaptive
+        if self.adaptive and section and step % section.validation_steps == 0:
+            self.adaptive.validated(mean_cross_entropy(self.student, self.settings.validation))
+        return [
+            self._choose(batch, (step, number), progress) for number, batch in enumerate(batches)
+        ]
+
+    def _choose(
+        self, batch: dict[str, Tensor], place: tuple[int, int], progress: float
+    ) -> dict[str, Tensor]:
+        chance = self._number("share", place)
+        if chance >= self.share:
+            return batch
+        if self.adaptive and chance >= self.adaptive.fresh_share(progress):
+            rows = self._replayed(len(batch["lengths"]), place)
+        else:
+            rows = self._drawn(batch, place)
+            if self.adaptive:
+                self.adaptive.buffer.extend(rows)
+        packed = pack_completions(*(list(column) for column in zip(*rows, strict=True)))
+        return {name: values.to(batch["input_ids"].device) for name, values in packed.items()}
+
+    def _drawn(self, batch: dict[str, Tensor], place: tuple[int, int]) -> list[Row]:
+        prompts = prompts_of(batch)
+        streams = [[self._stream("completion", place, i)] for i in range(len(prompts))]
+        samples = self.engine.sample(
+            prompts,
+            streams,
+            max_new_tokens=self.settings.max_new_tokens,
+            temperature=self.settings.temperature,
+        )
+        return [(prompt, drawn.ids) for prompt, (drawn,) in zip(prompts, samples, strict=True)]
+
+    def _replayed(self, count: int, place: tuple[int, int]) -> list[Row]:
+        assert self.adaptive is not None
+        buffer = self.adaptive.buffer
+        numbers = (self._number("replay", (*place, i)) for i in range(count))
+        return [buffer[int(number * len(buffer))] for number in numbers]
+
+    def _stream(self, role: str, place: tuple[int, ...], index: int = 0) -> int:
+        return stream(self.settings.seed, "on-policy", role, self.process, place, index)
+
+    def _number(self, role: str, place: tuple[int, ...]) -> float:
+        keys = np.array([self._stream(role, place)], dtype=np.uint64)
+        return float(uniforms(keys, 0)[0])
+
+
+def prompts_of(batch: dict[str, Tensor]) -> list[list[int]]:
+    """The prompts of a packed batch."""
+    rows = torch.split(batch["input_ids"], batch["lengths"].tolist())
+    sizes = (batch["lengths"] - batch["completion_lengths"] + 1).tolist()
+    return [row[:size].tolist() for row, size in zip(rows, sizes, strict=True)]
+
+
+@torch.inference_mode()
+def mean_cross_entropy(model: TreeModel, rows: Sequence[Row]) -> float:
+    """−log q per completion token, in nats, over rows of prompt and completion."""
+    total, count = 0.0, 0
+    sizes = [len(prompt) + len(completion) for prompt, completion in rows]
+    with model.following():
+        for batch in batches_by_size(sizes, TOKENS_AT_ONCE):
+            columns = zip(*(rows[i] for i in batch), strict=True)
+            packed = {k: v.to(model.device) for k, v in pack_completions(*columns).items()}
+            pack = Pack(packed["lengths"].tolist(), model.device)
+            hidden = model.hidden(packed["input_ids"], pack)[packed["predictors"]]
+            total -= float(model.logprobs(hidden, packed["targets"]).double().sum())
+            count += len(packed["targets"])
+    return total / count

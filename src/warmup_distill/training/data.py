@@ -1,0 +1,91 @@
+"""What a student is distilled on: references, the teacher's completions, or prompts alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from warmup_distill.artifacts import read_records, write_records
+from warmup_distill.chat import encode_reference
+from warmup_distill.config import DistillSection
+from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.errors import DataError
+from warmup_distill.randomness import stream
+from warmup_distill.records import Completion, Prompt
+from warmup_distill.vocabulary import Vocabulary
+
+
+def reference_rows(
+    prompts: Sequence[Prompt], tokenizer: Any, max_length: int
+) -> list[dict[str, Any]]:
+    """Prompts with their references as token ids; a cut reference gets no end-of-sequence."""
+    completions = {
+        prompt.prompt_id: encode_reference(tokenizer, prompt.reference)
+        for prompt in prompts
+        if prompt.reference is not None
+    }
+    return completion_rows(prompts, completions, max_length)
+
+
+def prompt_rows(prompts: Sequence[Prompt], tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
+    """Prompts for a student that always completes them itself; what stands there is never read."""
+    nothing = {prompt.prompt_id: encode_reference(tokenizer, "") for prompt in prompts}
+    return completion_rows(prompts, nothing, max_length)
+
+
+def completion_rows(
+    prompts: Sequence[Prompt], completions: dict[str, list[int]], max_length: int
+) -> list[dict[str, Any]]:
+    """Rows of `prompt_ids` and `completion_ids`, numbered, of what fits into `max_length` tokens.
+
+    Raises:
+        DataError: nothing does.
+    """
+    rows: list[dict[str, Any]] = []
+    for prompt in prompts:
+        room = max_length - len(prompt.prompt_ids)
+        if prompt.prompt_id in completions and room > 0:
+            completion = completions[prompt.prompt_id][:room]
+            ids = {"prompt_ids": prompt.prompt_ids, "completion_ids": completion}
+            rows.append(ids | {"row": len(rows)})
+    if not rows:
+        raise DataError(
+            f"expected prompts with a reference that fit into {max_length} tokens, but there are "
+            "none. Name the column in prompts.reference_column, or raise max_length."
+        )
+    return rows
+
+
+def teacher_completions(
+    teacher: PreTrainedModel,
+    vocabulary: Vocabulary,
+    prompts: Sequence[Prompt],
+    section: DistillSection,
+    path: Path,
+    *,
+    max_new_tokens: int,
+    batch_tokens: int,
+    seed: int,
+) -> dict[str, list[int]]:
+    """One completion of the teacher for each prompt, by its id; read from `path` if it is there.
+
+    Source: Kim and Rush 2016, arXiv:1606.07947, section 3.2 (sequence-level distillation), with a
+    draw in place of the beam.
+    """
+    if not path.exists():
+        with tqdm(total=len(prompts), desc="teacher", unit="completion") as bar:
+            engine = TransformersEngine(teacher, teacher, vocabulary, batch_tokens, bar.update)
+            samples = engine.sample(
+                [prompt.prompt_ids for prompt in prompts],
+                [[stream(seed, "distill", prompt.prompt_id)] for prompt in prompts],
+                max_new_tokens=max_new_tokens,
+                temperature=section.completions.temperature,
+            )
+        records = [
+            Completion(prompt_id=p.prompt_id, completion_ids=s.ids, finish_reason=s.finish_reason)
+            for p, (s,) in zip(prompts, samples, strict=True)
+        ]
+        write_records(path, Completion, records)
+    return {record.prompt_id: record.completion_ids for record in read_records(path, Completion)}
