@@ -25,11 +25,11 @@ from warmup_distill.vocabulary import Vocabulary
 VOCABULARY_SIZE = 40
 
 
-def random_model(seed: int, kind: str = "llama", head: int = VOCABULARY_SIZE) -> PreTrainedModel:
+def random_model(seed: int, kind: str = "llama") -> PreTrainedModel:
     """A random causal language model, wide enough in its weights to disagree with another one."""
     torch.manual_seed(seed)
     shape = {
-        "vocab_size": head,
+        "vocab_size": VOCABULARY_SIZE,
         "hidden_size": 32,
         "intermediate_size": 48,
         "num_hidden_layers": 2,
@@ -48,6 +48,14 @@ def random_model(seed: int, kind: str = "llama", head: int = VOCABULARY_SIZE) ->
     dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     config = GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=128, **shape, **dropout)
     return GPT2LMHeadModel(config).eval()
+
+
+def padded(model: PreTrainedModel, rows: int) -> PreTrainedModel:
+    """The model with a head of more rows than there are tokens, loud where it is not cut off."""
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[VOCABULARY_SIZE:] = 5.0
+    return model
 
 
 @pytest.fixture(scope="session")

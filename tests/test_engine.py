@@ -3,6 +3,7 @@
 import naive
 import pytest
 import torch
+from conftest import padded, random_model
 from transformers import PreTrainedModel
 
 from warmup_distill.engines.decode import invert_cdf
@@ -178,3 +179,18 @@ def test_the_inverse_cdf_never_returns_a_token_of_probability_zero() -> None:
     probabilities = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).repeat(4, 1)
     numbers = torch.tensor([0.0, 0.499, 0.5, 1 - 2**-53], dtype=torch.float64)
     assert invert_cdf(probabilities, numbers).tolist() == [1, 1, 3, 3]
+
+
+def test_heads_padded_to_unlike_sizes_change_no_draw_and_no_check(vocabulary: Vocabulary) -> None:
+    """In small what Qwen2.5 does: 152,064 and 151,936 rows for 151,665 tokens."""
+    found = []
+    for rows in (None, (44, 48)):
+        pair = random_model(1, "qwen2"), random_model(2, "qwen2")
+        if rows:
+            pair = padded(pair[0], rows[0]), padded(pair[1], rows[1])
+        by = engine(pair, vocabulary)
+        found.append(check(by, draw(by), 1.0, stop=False))
+    for (_, drawn, checked), (_, again, rechecked) in zip(*found, strict=True):
+        assert drawn.ids == again.ids
+        assert checked.mismatch_index == rechecked.mismatch_index
+        assert checked.teacher_logprobs == pytest.approx(rechecked.teacher_logprobs, abs=1e-4)

@@ -94,7 +94,7 @@ def test_is_right_takes_numbers_and_worked_solutions() -> None:
         ("\\boxed{1}, no: \\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
         ("\\boxed{18\\text{ dollars}}", "18"),
         ("\\boxed{\\$1,000}", "1,000"),
-        ("\\boxed{x^{2}", "x^{2"),  # never closed: as far as it goes
+        ("\\boxed{x^{2}", "x^{2}"),  # never closed: as far as it goes
         ("$\\boxed 7$ it is", "7"),
         ("The answer is 5. Then the answer is: 12.", "12"),
         ("Final Answer: The final answer is $\\frac12$. I hope it is correct.", "\\frac{1}{2}"),

@@ -8,7 +8,7 @@ from typing import Any
 import naive
 import pytest
 import torch
-from conftest import random_model
+from conftest import padded, random_model
 from datasets import Dataset
 from transformers import TrainingArguments
 
@@ -149,11 +149,17 @@ def test_padded_heads_of_unlike_size_change_nothing(vocabulary: Vocabulary, tmp_
     plain = distill_trainer(vocabulary, tmp_path, (4, 1))
     batch = collate_completions(ROWS)
     expected = plain.compute_loss(plain.model, batch)
-    for model, rows in ((plain.model, 44), (plain.teacher.model, 48)):
-        model.resize_token_embeddings(rows, mean_resizing=False)
-        with torch.no_grad():
-            model.get_output_embeddings().weight[vocabulary.size :] = 5.0  # loud, if it counted
+    padded(plain.model, 44)
+    padded(plain.teacher.model, 48)
     torch.testing.assert_close(plain.compute_loss(plain.model, batch), expected)
+
+
+def test_a_padded_head_does_not_change_the_warm_up(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    trainer = warmup_trainer(vocabulary, tmp_path, (4, 1))
+    batch = trainer.data_collator(pairs())
+    expected = trainer.compute_loss(moved(trainer.model), batch)
+    padded(trainer.model, 48)
+    torch.testing.assert_close(trainer.compute_loss(trainer.model, batch), expected)
 
 
 def test_dpo_starts_at_ln_2(vocabulary: Vocabulary, tmp_path: Path) -> None:

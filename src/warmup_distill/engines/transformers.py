@@ -117,11 +117,15 @@ class TransformersEngine:
             self.advance(len(checks))
         return results
 
+    def forget(self) -> None:
+        """Give back the memory of what was sampled last."""
+        self._sampled = None
+
     @torch.inference_mode()
     def _sample(
         self, prompts: list[list[int]], owners: list[int], rows: list[Row], temperature: float
     ) -> list[Sample]:
-        self._sampled = None  # its memory is needed now
+        self.forget()  # its memory is needed now
         with self.student.following():
             tree = TokenTree(self.student, prompts, owners, rows[0].max_new_tokens)
             decode(tree, dict(enumerate(rows)), temperature)

@@ -55,8 +55,8 @@ def evaluate_suite(
     profile = replace(profile, max_new_tokens=profile.max_new_tokens or suite.max_new_tokens)
     assert profile.max_new_tokens is not None
     prompts = [encode(tokenizer, profile, row, suite.ask) for row in rows]
-    kept = [ids[: profile.max_prompt_tokens] for ids in prompts]
-    _require_room(model, rows, kept, profile.max_new_tokens)
+    context = int(model.config.get_text_config().max_position_embeddings)
+    kept = _fitting(rows, prompts, profile, context - profile.max_new_tokens)
     engine = TransformersEngine(model, model, vocabulary, batch_tokens, advance)
     samples = engine.sample(
         kept,
@@ -127,14 +127,17 @@ def _summary(
     return asdict(estimate(rows)) | {"by_seed": means}
 
 
-def _require_room(
-    model: PreTrainedModel, rows: Sequence[SuiteRow], prompts: Sequence[list[int]], length: int
-) -> None:
-    context = int(model.config.get_text_config().max_position_embeddings)
+def _fitting(
+    rows: Sequence[SuiteRow], prompts: Sequence[list[int]], profile: Profile, room: int
+) -> list[list[int]]:
+    """The prompts, cut to their first tokens where the profile cuts and the context has no more."""
+    if room > 0 and profile.max_prompt_tokens is not None:
+        return [ids[: min(room, profile.max_prompt_tokens)] for ids in prompts]
     for row, ids in zip(rows, prompts, strict=True):
-        if len(ids) + length > context:
+        if len(ids) > room:
             raise DataError(
-                f"the prompt {row.row_id} has {len(ids)} tokens, and with {length} new ones it "
-                f"does not fit into the model's context of {context}. Give a smaller "
-                "--max-new-tokens, or take the profile `paper`, which cuts prompts."
+                f"the prompt {row.row_id} has {len(ids)} tokens, and beside "
+                f"{profile.max_new_tokens} new ones the model's context has room for {room}. Give "
+                "a smaller --max-new-tokens, or take the profile `paper`, which cuts prompts."
             )
+    return list(prompts)

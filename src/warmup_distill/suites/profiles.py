@@ -27,7 +27,7 @@ class Profile:
     """One completion per prompt and seed; scores are means over them."""
     no_repeat_ngram_size: int | None
     max_prompt_tokens: int | None
-    """Longer prompts are cut to their first tokens; None takes what the context leaves."""
+    """Longer prompts are cut to their first tokens; with None one that does not fit is an error."""
     max_new_tokens: int | None
     """None takes the suite's own length."""
 

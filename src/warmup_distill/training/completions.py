@@ -127,6 +127,7 @@ class StudentCompletions:
             max_new_tokens=self.settings.max_new_tokens,
             temperature=self.settings.temperature,
         )
+        self.engine.forget()  # the training step needs the room
         return [(prompt, drawn.ids) for prompt, (drawn,) in zip(prompts, samples, strict=True)]
 
     def _replayed(self, count: int, place: tuple[int, int]) -> list[Row]:

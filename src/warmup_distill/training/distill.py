@@ -55,7 +55,7 @@ class DistillTrainer(GloballyNormalizedTrainer):
         self.teacher = TreeModel(teacher, vocabulary) if teacher else None
         given = dict(options or {})
         self.schedule = TaidSchedule(**given) if objective == "taid" else None
-        self.objective = Objective(
+        self.objective: Objective = Objective(
             name=objective,
             options={} if self.schedule else given,
             cross_entropy_weight=cross_entropy_weight,

@@ -16,8 +16,8 @@ from warmup_distill.errors import ModelError
 from warmup_distill.tree.attention import Layout, following_layouts
 from warmup_distill.vocabulary import Vocabulary
 
-LOGITS_AT_ONCE = 2**25
-"""Logits held at one time, 128 MiB in float32: bounds memory whatever the vocabulary."""
+LOGITS_AT_ONCE = 2**23
+"""Logits held at one time, 32 MiB in float32: bounds memory whatever the vocabulary."""
 
 
 class TreeModel:
