@@ -5,6 +5,7 @@
 Rank 0 writes the gradient's norm and the trained weights.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def main() -> None:
         model = trainer.accelerator.unwrap_model(trainer.model)
         norms = [line["grad_norm"] for line in trainer.state.log_history if "loss" in line]
         torch.save((norms, model.state_dict()), folder / "found.pt")
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
+    os._exit(0)  # gloo sometimes hangs while Python takes it down
 
 
 if __name__ == "__main__":
