@@ -4,9 +4,11 @@ import argparse
 import ctypes
 import gc
 import json
+import multiprocessing
 import platform
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +46,13 @@ def measure(work: Callable[[], Result]) -> tuple[Result, Measured]:
     seconds = time.perf_counter() - began
     peak = None if before is None else (_status("VmHWM") - before) / 1024
     return result, Measured(seconds=seconds, peak_mib=peak)
+
+
+def apart(work: Callable[..., Result], *given: Any) -> Result:
+    """Call a function in a new process, where no earlier run has left memory behind."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as pool:
+        return pool.submit(work, *given).result()
 
 
 def _reset_peak() -> int | None:

@@ -6,12 +6,13 @@ Both take KL(teacher ‖ student) at every completion token. TRL runs with its d
 (float32 aside), and without activation checkpointing.
 """
 
+import argparse
 import copy
 import tempfile
 from typing import Any
 
 import torch
-from common import arguments, compare, finish, models, rows, train, training_arguments
+from common import apart, arguments, compare, finish, models, rows, train, training_arguments
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, TrainingArguments
@@ -68,10 +69,9 @@ def padded(batch: list[dict[str, list[int]]], pad_id: int) -> dict[str, Tensor]:
     return {name: torch.tensor(values) for name, values in columns.items()}
 
 
-def main() -> None:
-    options = arguments(__doc__).parse_args()
-    student, teacher, tokenizer, vocabulary = models(options.model)
-    longest, steps = (96, 1) if options.quick else (LONGEST, 3)
+def read(options: argparse.Namespace, tokenizer: Any) -> Dataset:
+    """The rows of all steps that fit."""
+    longest, steps = sizes(options)
     encoded = [
         {
             "prompt_ids": encode_prompt(tokenizer, row.text, "chat"),
@@ -80,7 +80,43 @@ def main() -> None:
         for row in rows("dolly", options.dolly)[: 20 * steps * BATCH]
     ]
     fitting = [row for row in encoded if sum(map(len, row.values())) <= longest]
-    data = Dataset.from_list(fitting[: steps * BATCH])
+    return Dataset.from_list(fitting[: steps * BATCH])
+
+
+def sizes(options: argparse.Namespace) -> tuple[int, int]:
+    """Longest row in tokens, and optimizer steps."""
+    return (96, 1) if options.quick else (LONGEST, 3)
+
+
+def peak(side: str, options: argparse.Namespace) -> float | None:
+    """Peak memory of one side, in MiB above the models; called in a process of its own."""
+    student, teacher, tokenizer, vocabulary = models(options.model)
+    data, (_, steps) = read(options, tokenizer), sizes(options)
+    if side == "ours":
+        trainer = ours(student, teacher, vocabulary, data, steps, activation_checkpointing=True)
+    else:
+        trainer = theirs(student, teacher, tokenizer, data, steps)
+    return train(trainer)[1].peak_mib
+
+
+def compare_memory(options: argparse.Namespace, state_mib: float) -> dict[str, Any]:
+    """Both sides with activation checkpointing, each in a new process."""
+    peaks = {side: apart(peak, side, options) for side in ("ours", "theirs")}
+    if None in peaks.values():
+        return {"name": "memory", "peaks": peaks}
+    own, other = peaks["ours"], peaks["theirs"]
+    above = (own - state_mib) / (other - state_mib)
+    print(
+        f"memory above the models: ours {own:.0f} MiB, theirs {other:.0f} MiB, {own / other:.2f}; "
+        f"of which gradients and Adam's moments {state_mib:.0f} MiB; without them {above:.2f}"
+    )
+    return {"name": "memory", "peaks": peaks, "state": state_mib, "above_state": above}
+
+
+def main() -> None:
+    options = arguments(__doc__).parse_args()
+    student, teacher, tokenizer, vocabulary = models(options.model)
+    data, (_, steps) = read(options, tokenizer), sizes(options)
     lengths = sorted(len(row["prompt_ids"]) + len(row["completion_ids"]) for row in data)
     print(f"{len(lengths)} rows of {lengths[0]} to {lengths[-1]} tokens, {sum(lengths)} in all")
     choices: dict[str, dict[str, Any]] = {
@@ -88,8 +124,6 @@ def main() -> None:
         "TRL GKD, both without activation checkpointing": {"gradient_checkpointing": False},
         "TRL GKD, both with activation checkpointing": {"gradient_checkpointing": True},
     }
-    state = 3 * 4 * sum(p.numel() for p in student.parameters()) / 2**20
-    print(f"gradients and Adam's moments take {state:.0f} MiB of every peak")
 
     def both(steps: int, choice: dict[str, Any]) -> tuple[Any, Any]:
         checkpointing = choice.get("gradient_checkpointing", False)
@@ -100,8 +134,9 @@ def main() -> None:
         other = theirs(copy.deepcopy(student), teacher, tokenizer, data, steps, **choice)
         return train(mine), train(other)
 
+    state_mib = 3 * 4 * sum(p.numel() for p in student.parameters()) / 2**20
+    records = [compare_memory(options, state_mib)]
     both(1, {})  # not counted: whoever runs first maps the memory for all
-    records = []
     for name, choice in choices.items():
         (mine, fast), (other, slow) = both(steps, choice)
         records.append(compare(name, fast, slow, steps=steps, ours_log=mine, theirs_log=other))

@@ -18,7 +18,7 @@ from typing import Any
 from warmup_distill.artifacts import read_records
 from warmup_distill.config import Recipe
 from warmup_distill.config.distillation import OBJECTIVES
-from warmup_distill.pipeline import run_stage, start
+from warmup_distill.pipeline import opened, run_stage
 from warmup_distill.recipe import load_recipe, validate
 from warmup_distill.records import Prediction
 from warmup_distill.session import Session
@@ -51,13 +51,13 @@ def recipe_for(seed: int, **distill: Any) -> Recipe:
 def prepare(folder: Path, seed: int) -> Path:
     """The warmed-up student of one seed, and the scores of both students."""
     base = folder / f"seed-{seed}"
-    session = start(recipe_for(seed), base)
-    for stage in ("prompts", "rollouts", "pairs", "warmup"):
-        run_stage(session, stage)
-    if not (base / "evaluate").exists():
-        for unused in ("control", "distill"):  # so that evaluation finds a model in every place
-            shutil.copytree(base / "warmup", base / unused)
-        evaluate_models(session)
+    with opened(recipe_for(seed), base) as session:
+        for stage in ("prompts", "rollouts", "pairs", "warmup"):
+            run_stage(session, stage)
+        if not (base / "evaluate").exists():
+            for unused in ("control", "distill"):  # so that evaluation finds a model everywhere
+                shutil.copytree(base / "warmup", base / unused)
+            evaluate_models(session)
     return base
 
 

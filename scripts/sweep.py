@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from warmup_distill.config import Recipe
-from warmup_distill.pipeline import run_stage, start
+from warmup_distill.pipeline import opened, run_stage
 from warmup_distill.recipe import load_recipe, validate
 from warmup_distill.session import Session
 from warmup_distill.stages.distill import distill_control, distill_warmed_up
@@ -47,14 +47,14 @@ def recipe_for(seed: int, **warmup: Any) -> Recipe:
 def prepare(folder: Path, seed: int) -> Path:
     """Rollouts, pairs, the control, and the scores of student and control of one seed."""
     base = folder / f"seed-{seed}"
-    session = start(recipe_for(seed), base)
-    for stage in ("prompts", "rollouts", "pairs"):
-        run_stage(session, stage)
-    if not (base / "evaluate").exists():
-        distill_control(session)
-        for unused in ("warmup", "distill"):  # so that evaluation finds a model in every place
-            shutil.copytree(base / "control", base / unused)
-        evaluate_models(session)
+    with opened(recipe_for(seed), base) as session:
+        for stage in ("prompts", "rollouts", "pairs"):
+            run_stage(session, stage)
+        if not (base / "evaluate").exists():
+            distill_control(session)
+            for unused in ("warmup", "distill"):  # so that evaluation finds a model everywhere
+                shutil.copytree(base / "control", base / unused)
+            evaluate_models(session)
     return base
 
 

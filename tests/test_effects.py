@@ -10,7 +10,8 @@ from warmup_distill.config import Recipe
 from warmup_distill.config.distillation import OBJECTIVES, DistillSection, ObjectiveOptions
 from warmup_distill.config.training import TrainSection, WarmupSection
 from warmup_distill.losses import DIVERGENCES, TaidSchedule
-from warmup_distill.pipeline import run_stage, start
+from warmup_distill.pipeline import opened, run_stage
+from warmup_distill.session import Session
 from warmup_distill.stages import distill, warmup
 from warmup_distill.training.fit import _training_arguments
 
@@ -25,7 +26,7 @@ TRAINING: dict[str, Any] = {
     "learning_rate": 0.5, "num_train_epochs": 3.0, "max_steps": 7,
     "per_device_train_batch_size": 3, "gradient_accumulation_steps": 5,
     "lr_scheduler_type": "cosine", "warmup_steps": 2, "weight_decay": 0.1, "max_grad_norm": 0.3,
-    "activation_checkpointing": True, "lora": {"r": 2},
+    "activation_checkpointing": True, "save_steps": 9, "lora": {"r": 2},
 }  # fmt: skip
 DISTILL: dict[str, Any] = TRAINING | {
     "objective": "reverse_kl", "options": {"form": "ce"}, "cross_entropy_weight": 0.5,
@@ -48,9 +49,9 @@ WARMUP: dict[str, Any] = TRAINING | {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with prompts and pairs."""
     folder = tmp_path_factory.mktemp("effects") / "run"
-    session = start(Recipe.model_validate(BASE), folder)
-    for stage in ("prompts", "rollouts", "pairs"):
-        run_stage(session, stage)
+    with opened(Recipe.model_validate(BASE), folder) as session:
+        for stage in ("prompts", "rollouts", "pairs"):
+            run_stage(session, stage)
     return folder
 
 
@@ -74,8 +75,7 @@ def seen(
         return {}
 
     monkeypatch.setattr(stage, "fit", fake)
-    recipe = Recipe.model_validate(BASE | {section: values})
-    session = type(start(Recipe.model_validate(BASE), folder))(folder, recipe)
+    session = Session(folder, Recipe.model_validate(BASE | {section: values}))
     (distill.distill_control if stage is distill else warmup.train_warmup)(session)
     return repr(found)
 

@@ -10,13 +10,15 @@ PACKAGE = Path(warmup_distill.__file__).parent
 FLOORS = {
     "words": {"errors", "records", "config"},
     "tools": {
-        "artifacts", "bundled", "chat", "engines", "environment", "losses",
+        "artifacts", "bundled", "chat", "engines", "environment", "fingerprints",
+        "locking", "losses",
         "mismatch", "models", "page", "pairing", "prompting", "randomness", "recipe", "scoring",
-        "session", "sources", "suites", "training", "tree", "vocabulary",
+        "session", "sources", "stopping", "suites", "training", "tree", "vocabulary",
     },
     "stages": {"stages"},
     "doors": {
         "__init__", "__main__", "api", "cli", "evaluation", "exporting", "manifest", "pipeline",
+        "planning",
     },
 }  # fmt: skip
 ORDER = list(FLOORS)

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from warmup_distill.config import Recipe
 from warmup_distill.models import BUNDLED
-from warmup_distill.pipeline import run
+from warmup_distill.pipeline import opened, run, run_stage
 from warmup_distill.recipe import load_recipe
 
 STAGES = ["prompts", "rollouts", "pairs", "warmup", "distill", "control", "evaluate", "report"]
@@ -186,16 +186,14 @@ def test_a_run_goes_on_where_it_stopped_and_touches_nothing_before(
 
 
 def test_rollouts_keep_the_parts_that_are_there(folder: Path, tmp_path: Path) -> None:
-    from warmup_distill.pipeline import run_stage, start
-
-    session = start(small_recipe(), tmp_path / "parts")
-    run_stage(session, "prompts")
     first, *_ = sorted((folder / "rollouts").iterdir())
     target = tmp_path / "parts" / "rollouts"
-    target.mkdir()
-    (target / first.name).write_bytes(first.read_bytes())
-    stamp = (target / first.name).stat().st_mtime_ns
-    run_stage(session, "rollouts")
+    with opened(small_recipe(), target.parent) as session:
+        run_stage(session, "prompts")
+        target.mkdir()
+        (target / first.name).write_bytes(first.read_bytes())
+        stamp = (target / first.name).stat().st_mtime_ns
+        run_stage(session, "rollouts")
     assert (target / first.name).stat().st_mtime_ns == stamp
     for path in (folder / "rollouts").iterdir():
         assert path.read_bytes() == (target / path.name).read_bytes()

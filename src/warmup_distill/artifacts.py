@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,10 +66,16 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_records(path: Path, record_type: type[Record], records: Sequence[Record]) -> None:
-    """Write records to one Parquet file, atomically."""
+def write_records(
+    path: Path,
+    record_type: type[Record],
+    records: Sequence[Record],
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write records to one Parquet file, atomically; `notes` stand in its metadata."""
     rows = [vars(record) for record in records]
-    table = pa.Table.from_pylist(rows, schema=schema_of(record_type))
+    schema = schema_of(record_type).with_metadata(dict(notes or {}) or None)
+    table = pa.Table.from_pylist(rows, schema=schema)
     with _replacing(path) as temporary:
         pq.write_table(table, temporary)
 
@@ -78,6 +84,15 @@ def read_records(path: Path, record_type: type[Record]) -> list[Record]:
     """Read the records of one Parquet file."""
     names = [field.name for field in dataclasses.fields(record_type)]  # type: ignore[arg-type]
     return [record_type(**row) for row in pq.read_table(path, columns=names).to_pylist()]
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """The notes of a Parquet file; none if it is not there or cannot be read."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return {}
+    return {key.decode(): value.decode() for key, value in metadata.items()}
 
 
 def part_path(folder: Path, index: int) -> Path:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import jinja2
+
 from warmup_distill.errors import ModelError
 
 Format = Literal["chat", "text"]
@@ -16,13 +18,16 @@ def encode_prompt(tokenizer: Any, text: str, format: Format) -> list[int]:
     """
     if format == "text":
         return list(tokenizer(text)["input_ids"])
-    encoded = tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        sanitize_control_tokens=True,
-    )
+    try:
+        encoded = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            sanitize_control_tokens=True,
+        )
+    except jinja2.TemplateError as error:
+        raise ModelError(f"the tokenizer's chat template fails on a prompt: {error}") from error
     return list(encoded["input_ids"])
 
 

@@ -1,5 +1,6 @@
 """The command line. Exit codes: 0 done, 2 the user's input is wrong, 1 anything else."""
 
+import errno
 import logging
 import os
 import re
@@ -12,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from warmup_distill.errors import RunError, WarmupDistillError
+from warmup_distill.errors import NumbersError, RunError, WarmupDistillError
+from warmup_distill.stopping import Stopped, listening
 
 app = typer.Typer(
     help="Make a student language model ready for its teacher before knowledge distillation.",
@@ -28,6 +30,11 @@ Overrides = Annotated[
 ]
 OutputDir = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Run directory; runs/<recipe name> if absent.")
+]
+
+Redo = Annotated[
+    bool,
+    typer.Option("--redo", help="Follow a recipe that has changed: do again what depends on it."),
 ]
 
 STAGE_HELP = {
@@ -78,25 +85,36 @@ class DTypeName(StrEnum):
 
 
 @app.command("run")
-def run_command(recipe: RecipePath, set_: Overrides = None, output_dir: OutputDir = None) -> None:
+def run_command(
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output_dir: OutputDir = None,
+    redo: Redo = False,
+) -> None:
     """Run all stages; picks up where it stopped."""
     from warmup_distill.pipeline import run
     from warmup_distill.recipe import load_recipe
 
-    folder = run(load_recipe(recipe, set_ or []), _run_directory(recipe, output_dir))
+    folder = run(load_recipe(recipe, set_ or []), _run_directory(recipe, output_dir), redo=redo)
     _print_tables(folder)
     print(f"\nReport: {folder / 'report' / 'index.html'}")
 
 
 def _stage_command(stage: str) -> Callable[..., None]:
-    def command(recipe: RecipePath, set_: Overrides = None, output_dir: OutputDir = None) -> None:
-        from warmup_distill.pipeline import run_stage, stages_of, start
+    def command(
+        recipe: RecipePath,
+        set_: Overrides = None,
+        output_dir: OutputDir = None,
+        redo: Redo = False,
+    ) -> None:
+        from warmup_distill.pipeline import opened, run_stage, stages_of
         from warmup_distill.recipe import load_recipe
 
         loaded = load_recipe(recipe, set_ or [])
         if stage not in stages_of(loaded):
             raise RunError(f"the recipe {recipe} does not ask for the stage {stage}.")
-        run_stage(start(loaded, _run_directory(recipe, output_dir)), stage)
+        with opened(loaded, _run_directory(recipe, output_dir), redo=redo) as session:
+            run_stage(session, stage)
 
     return command
 
@@ -132,10 +150,11 @@ def evaluate_command(
     dtype: Annotated[DTypeName, typer.Option(help="Of the weights.")] = DTypeName.FLOAT32,
     set_: Overrides = None,
     output_dir: OutputDir = None,
+    redo: Redo = False,
 ) -> None:
     """Score every model of a run, or any model on the field's benchmarks."""
     if suite is None:
-        _stage_command("evaluate")(Path(target), set_, output_dir)
+        _stage_command("evaluate")(Path(target), set_, output_dir, redo)
         return
     from warmup_distill.evaluation import ask, evaluate_model, evaluate_run, is_run
     from warmup_distill.suites.showing import suite_table
@@ -178,6 +197,26 @@ def score_command(
     print(json.dumps({"metric": metric.value, "rows": len(rows)} | summary))
 
 
+@app.command("plan")
+def plan_command(
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output_dir: OutputDir = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Load the weights and estimate the time.")
+    ] = False,
+) -> None:
+    """Check everything that can be known before weights are loaded; nothing is written."""
+    from warmup_distill.planning.page import plan
+    from warmup_distill.recipe import load_recipe
+
+    loaded = load_recipe(recipe, set_ or [])
+    text, problems = plan(loaded, _run_directory(recipe, output_dir), measured=measure)
+    print(text)
+    if problems:
+        raise typer.Exit(2)
+
+
 @app.command("export")
 def export_command(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
@@ -199,13 +238,36 @@ def main() -> None:
     """The console script."""
     _quiet_libraries()
     try:
-        app()
+        with listening():
+            app()
     except WarmupDistillError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+        _leave(f"error: {error}", 2)
+    except NumbersError as error:
+        _leave(f"stopped: {error}", 1)
+    except Stopped as stopped:
+        _leave(
+            f"\nstopped by {stopped}; the same command goes on from the last part or step saved",
+            128 + stopped.signal,
+        )
+    except Exception as error:
+        if not _is_full_disk(error):
+            raise
+        _leave(
+            f"the disk is full: {error}. Everything before is whole. Make room "
+            "(`warmup-distill plan` says how much) and give the same command again.",
+            1,
+        )
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Libraries that write for us say it in their own exceptions."""
+    number = getattr(error, "errno", None)
+    return number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+
+
+def _leave(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    raise SystemExit(code) from None
 
 
 def _run_directory(recipe: Path, output_dir: Path | None) -> Path:

@@ -11,6 +11,13 @@ that guards its own arguments catches them too. Our own invariants use `assert` 
 """
 
 
+class NumbersError(ArithmeticError):
+    """A loss, gradient or log-probability is not finite: going on would mean nothing.
+
+    Not a mistake of the user's: the command line prints the message and exits with code 1.
+    """
+
+
 class WarmupDistillError(ValueError):
     """The user's input is wrong; the message says what to do."""
 

@@ -3,8 +3,7 @@
 A stage is written into the manifest after its artifacts, so a stage that is in it is complete.
 """
 
-import hashlib
-import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,22 @@ from warmup_distill.artifacts import read_json, write_json, write_text
 from warmup_distill.config import Recipe
 from warmup_distill.environment import describe_environment
 from warmup_distill.errors import RunError
+from warmup_distill.fingerprints import changed_fields, fingerprints
+from warmup_distill.locking import HOLDER, LOCK
 from warmup_distill.recipe import dump_recipe, load_recipe
+
+FOLDERS = {
+    "prompts": ("prompts",),
+    "cut": ("cut", "checkpoints/cut", "signals/cut", "completions/cut.parquet"),
+    "rollouts": (),  # its parts know what they depend on, and are looked at one by one
+    "pairs": ("pairs",),
+    "warmup": ("warmup", "checkpoints/warmup"),
+    "distill": ("distill", "checkpoints/distill", "signals/distill", "completions/distill.parquet"),
+    "control": ("control", "checkpoints/control"),
+    "evaluate": ("evaluate",),
+    "report": ("report",),
+}
+"""What a stage leaves, below the run directory; removed before it is done again."""
 
 
 @dataclass(frozen=True)
@@ -26,25 +40,40 @@ class Manifest:
     def path(self) -> Path:
         return self.folder / "manifest.json"
 
-    def open(self, recipe: Recipe) -> None:
+    def open(self, recipe: Recipe, *, redo: bool = False) -> None:
         """Start the run directory, or make sure that it belongs to this recipe.
 
+        Args:
+            redo: where the recipe or a file has changed, remove what depends on it, to be done
+                again, and follow the recipe from now on.
+
         Raises:
-            RunError: the folder belongs to another recipe (what differs is named), or holds
-                something that is no run.
+            RunError: the folder belongs to another recipe (what differs is named) and `redo` is
+                not given, or it holds something that is no run.
         """
         ours = self.folder / "recipe.yaml"
-        if ours.exists():
-            _require_same_recipe(load_recipe(ours), recipe, self.folder)
+        if not ours.exists():
+            self._start(recipe)
             return
-        strangers = [path for path in self.folder.glob("*") if path != self.path]
-        if strangers:
-            raise RunError(
-                f"{self.folder} is not empty and holds no run of this program. "
-                "Name an empty or new folder with --output-dir."
-            )
-        write_json(self.path, {"name": self.folder.name, **describe_environment(), "stages": {}})
-        write_text(ours, dump_recipe(recipe))
+        before = load_recipe(ours)
+        stale = self.stale(before, recipe)
+        changed = changed_fields(before, recipe)
+        if (stale or changed) and not redo:
+            raise RunError(_what_differs(self.folder, changed, stale))
+        for stage in stale:
+            self._clear(stage)
+        if before != recipe:
+            write_text(ours, dump_recipe(recipe))
+
+    def stale(self, before: Recipe, recipe: Recipe) -> list[str]:
+        """Stages of which something exists that the recipe as it is now would not give."""
+        old, new = fingerprints(before), fingerprints(recipe)
+        done = read_json(self.path)["stages"] if self.path.exists() else {}
+        return [
+            stage
+            for stage in new
+            if done.get(stage, {}).get("fingerprint", old[stage]) != new[stage]
+        ]
 
     def complete(self, stage: str) -> bool:
         return self.path.exists() and stage in read_json(self.path)["stages"]
@@ -56,39 +85,42 @@ class Manifest:
             "state": "complete",
             "seconds": round(seconds, 2),
             "counts": counts,
-            "fingerprint": fingerprint(recipe),
+            "fingerprint": fingerprints(recipe)[stage],
         }
         write_json(self.path, manifest)
 
+    def _start(self, recipe: Recipe) -> None:
+        known = {self.path, self.folder / LOCK, self.folder / HOLDER}
+        if set(self.folder.glob("*")) - known:
+            raise RunError(
+                f"{self.folder} is not empty and holds no run of this program. "
+                "Name an empty or new folder with --output-dir."
+            )
+        write_json(self.path, {"name": self.folder.name, **describe_environment(), "stages": {}})
+        write_text(self.folder / "recipe.yaml", dump_recipe(recipe))
 
-def fingerprint(recipe: Recipe) -> str:
-    """A digest of everything a stage may depend on."""
-    text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def _clear(self, stage: str) -> None:
+        """Remove what a stage left, and only then its entry: a kill in between loses nothing."""
+        for name in FOLDERS[stage]:
+            path = self.folder / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        manifest = read_json(self.path)
+        if manifest["stages"].pop(stage, None):
+            write_json(self.path, manifest)
 
 
-def _require_same_recipe(theirs: Recipe, recipe: Recipe, folder: Path) -> None:
-    before, after = _flat(theirs.model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
-    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    if not keys:
-        return
-    lines = [f"  {key}: {before.get(key)!r} there, {after.get(key)!r} here" for key in keys]
-    raise RunError(
-        "\n".join(
-            [
-                f"{folder} belongs to another recipe:",
-                *lines,
-                "Name another folder with --output-dir, or run the recipe that is in it: "
-                f"warmup-distill run {folder / 'recipe.yaml'}",
-            ]
-        )
+def _what_differs(folder: Path, changed: dict[str, tuple[Any, Any]], stale: list[str]) -> str:
+    lines = [f"  {key}: {there!r} there, {here!r} here" for key, (there, here) in changed.items()]
+    lines = lines or ["  the content of a data file or a model folder"]
+    return "\n".join(
+        [
+            f"{folder} belongs to another recipe:",
+            *lines,
+            "Name another folder with --output-dir, or run the recipe that is in it: "
+            f"warmup-distill run {folder / 'recipe.yaml'}",
+            f"Or add --redo, which does again: {', '.join(stale) or 'nothing that is done'}.",
+        ]
     )
-
-
-def _flat(values: Any, where: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {where: values}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{where}.{key}" if where else key)
-    return flat

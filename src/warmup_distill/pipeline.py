@@ -1,14 +1,16 @@
 """The order of the stages, and how a run picks up where it stopped."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from warmup_distill.chat import Format
 from warmup_distill.config import Recipe, Source
 from warmup_distill.errors import RunError
+from warmup_distill.locking import locked
 from warmup_distill.manifest import Manifest
 from warmup_distill.models import require_weights
 from warmup_distill.prompting import read_prompts
@@ -20,6 +22,7 @@ from warmup_distill.stages.prompts import write_prompts
 from warmup_distill.stages.report import make_report
 from warmup_distill.stages.rollouts import write_rollouts
 from warmup_distill.stages.warmup import train_warmup
+from warmup_distill.stopping import leave_if_asked
 
 logger = logging.getLogger(__name__)
 
@@ -46,27 +49,32 @@ def stages_of(recipe: Recipe) -> list[str]:
     return [stage for stage in STAGES if stage not in left_out]
 
 
-def run(recipe: Recipe, folder: str | Path) -> Path:
+def run(recipe: Recipe, folder: str | Path, *, redo: bool = False) -> Path:
     """Run all stages that are not complete yet and return the run directory.
+
+    Args:
+        redo: where the recipe has changed, do again what depends on it.
 
     Raises:
         WarmupDistillError: the recipe, its data or its models are wrong; or the folder belongs to
             another recipe. Everything that can be checked is checked before anything is written.
     """
     folder = Path(folder)
-    session = start(recipe, folder)
-    for stage in stages_of(recipe):
-        run_stage(session, stage)
+    with opened(recipe, folder, redo=redo) as session:
+        for stage in stages_of(recipe):
+            run_stage(session, stage)
     return folder
 
 
-def start(recipe: Recipe, folder: Path) -> Session:
-    """Check what can be checked, then open the run directory."""
+@contextlib.contextmanager
+def opened(recipe: Recipe, folder: Path, *, redo: bool = False) -> Iterator[Session]:
+    """Check what can be checked, then hold the run directory for this process alone."""
     session = Session(folder, recipe)
     if not folder.exists() or not any(folder.iterdir()):
         preflight(session)
-    Manifest(folder).open(recipe)
-    return session
+    with locked(folder):
+        Manifest(folder).open(recipe, redo=redo)
+        yield session
 
 
 def preflight(session: Session) -> None:
@@ -109,6 +117,7 @@ def run_stage(session: Session, stage: str) -> None:
     counts = STAGES[stage](session)
     manifest.record(stage, session.recipe, time.perf_counter() - began, counts)
     logger.info("%s: %s", stage, describe(stage, counts))
+    leave_if_asked()
 
 
 def describe(stage: str, counts: dict[str, Any]) -> str:

@@ -41,6 +41,8 @@ class TrainSection(Section):
     """Of AdamW."""
     max_grad_norm: float = Field(1.0, gt=0, json_schema_extra=unit("norm"))
     """Gradients are scaled down to this norm."""
+    save_steps: int = Field(100, ge=1, json_schema_extra=unit("steps"))
+    """Optimizer steps between checkpoints: what is computed again at the most after a kill."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass, to save memory."""
     lora: LoraSection | None = None

@@ -15,6 +15,7 @@ from warmup_distill.engines.repeats import NoRepeat
 from warmup_distill.randomness import uniforms
 from warmup_distill.records import Sample
 from warmup_distill.tree.grow import TokenTree
+from warmup_distill.tree.model import require_finite
 from warmup_distill.vocabulary import Vocabulary
 
 BLOCK = 256
@@ -98,7 +99,7 @@ def _draw(logits_nV: Tensor, rows: Sequence[Row], temperature: float) -> tuple[T
         numbers = torch.from_numpy(uniforms(streams, len(rows[0].ids)))
         tokens_n = invert_cdf(weights_nV, numbers.to(logits_nV.device))
     chosen_n1 = scores_nV.gather(-1, tokens_n[:, None])
-    return tokens_n, (chosen_n1 - normalizer_n1).squeeze(-1)
+    return tokens_n, require_finite((chosen_n1 - normalizer_n1).squeeze(-1))
 
 
 def invert_cdf(weights_nV: Tensor, numbers_n: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from warmup_distill.tree.grow import TokenTree
+from warmup_distill.tree.model import require_finite
 
 TOKENS_AT_ONCE = 2048
 """Tokens of one pass over all branches: enough for full speed, few enough to stop early."""
@@ -27,12 +28,8 @@ def score(
     order = tree.bring(list(endings))
     device = tree.model.device
     first = torch.tensor([endings[branch][0] for branch in order], device=device)
-    found = {
-        branch: [value]
-        for branch, value in zip(
-            order, tree.model.logprobs(tree.tips(), first).tolist(), strict=True
-        )
-    }
+    values = require_finite(tree.model.logprobs(tree.tips(), first))
+    found = {branch: [value] for branch, value in zip(order, values.tolist(), strict=True)}
     while True:
         going = [b for b in order if len(found[b]) < len(endings[b]) and not stop(b, found[b])]
         if not going:
@@ -49,8 +46,6 @@ def score(
             fed += endings[branch][done - 1 : done - 1 + len(after)]
             targets += after
         hidden = tree.feed(torch.tensor(fed, device=device), counts)
-        values = torch.split(
-            tree.model.logprobs(hidden, torch.tensor(targets, device=device)), counts
-        )
-        for branch, new in zip(order, values, strict=True):
+        values = require_finite(tree.model.logprobs(hidden, torch.tensor(targets, device=device)))
+        for branch, new in zip(order, torch.split(values, counts), strict=True):
             found[branch] += new.tolist()

@@ -1,6 +1,7 @@
 """TAID: a target that moves from the student to the teacher, as fast as the student follows."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,3 +62,10 @@ class TaidSchedule:
         step = self.rate * (1 - self.t) / (1 + math.exp(-self._trend))
         line = self.t_start + (self.t_end - self.t_start) * progress
         self.t = min(self.t_end, max(line, self.t + step))
+
+    def state(self) -> dict[str, float | None]:
+        """What to give to `restore` to go on from here."""
+        return {"t": self.t, "previous": self._previous, "trend": self._trend}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.t, self._previous, self._trend = state["t"], state["previous"], state["trend"]

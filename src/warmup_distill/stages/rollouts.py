@@ -1,29 +1,61 @@
 """rollouts: prompts → student samples, checked and continued by the teacher."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from warmup_distill.artifacts import part_path, read_parts, read_records, write_records
+from warmup_distill.artifacts import (
+    part_path,
+    read_notes,
+    read_parts,
+    read_records,
+    write_records,
+)
 from warmup_distill.config import RolloutsSection
 from warmup_distill.engines import Engine
 from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.errors import NumbersError
+from warmup_distill.fingerprints import digest, fingerprints
 from warmup_distill.randomness import stream
 from warmup_distill.records import Check, Prompt, Rollout, Sample
 from warmup_distill.session import Session
+from warmup_distill.stopping import leave_if_asked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Some prompts, the file of their rollouts, and what that file depends on."""
+
+    prompts: Sequence[Prompt]
+    path: Path
+    notes: dict[str, str]
+    """A digest of what the samples depend on, and one of the check of them besides."""
+
+    @property
+    def is_current(self) -> bool:
+        return read_notes(self.path) == self.notes
+
+    def samples(self) -> list[list[Sample]] | None:
+        """The samples of an earlier check with other settings, which need not be drawn again."""
+        if read_notes(self.path).get("samples") != self.notes["samples"]:
+            return None
+        drawn: dict[str, list[Sample]] = {}
+        for rollout in read_records(self.path, Rollout):
+            drawn.setdefault(rollout.prompt_id, []).append(_sample(rollout))
+        return [drawn[prompt.prompt_id] for prompt in self.prompts]
 
 
 def write_rollouts(session: Session) -> dict[str, int]:
-    """Write rollouts/ part by part, keeping parts that are there, and return the counts."""
-    settings = session.recipe.rollouts
-    prompts = list(read_parts(session.folder / "prompts", Prompt))[: settings.limit]
-    size = settings.prompts_per_part
-    groups = [prompts[start : start + size] for start in range(0, len(prompts), size)]
-    paths = [part_path(session.folder / "rollouts", index) for index in range(len(groups))]
-    if not all(path.exists() for path in paths):
-        _write_missing(session, groups, paths)
-    rollouts = [rollout for path in paths for rollout in read_records(path, Rollout)]
+    """Write rollouts/ part by part, keeping what is there, and return the counts."""
+    parts = _parts(session)
+    for stray in set((session.folder / "rollouts").glob("*")) - {part.path for part in parts}:
+        stray.unlink()
+    waiting = [part for part in parts if not part.is_current]
+    if waiting:
+        _write(session, waiting)
+    rollouts = [rollout for part in parts for rollout in read_records(part.path, Rollout)]
     return {
         "rollouts": len(rollouts),
         "tokens": sum(len(rollout.completion_ids) for rollout in rollouts),
@@ -36,13 +68,29 @@ def write_rollouts(session: Session) -> dict[str, int]:
     }
 
 
-def _write_missing(
-    session: Session, groups: Sequence[Sequence[Prompt]], paths: Sequence[Path]
-) -> None:
+def _parts(session: Session) -> list[Part]:
+    recipe, settings = session.recipe, session.recipe.rollouts
+    prompts = list(read_parts(session.folder / "prompts", Prompt))[: settings.limit]
+    before = fingerprints(recipe)
+    sampling = [before["prompts"], before["cut"] if recipe.cut else None, recipe.seed,
+                recipe.dtype, settings.num_samples, settings.temperature]  # fmt: skip
+    checking = [settings.margin_threshold, settings.continuation_temperature,
+                settings.stop_at_mismatch]  # fmt: skip
+    parts = []
+    for number, start in enumerate(range(0, len(prompts), settings.prompts_per_part)):
+        group = prompts[start : start + settings.prompts_per_part]
+        known = [[prompt.prompt_id, prompt.prompt_ids] for prompt in group]
+        samples = digest([sampling, known])
+        notes = {"samples": samples, "check": digest([samples, checking])}
+        path = part_path(session.folder / "rollouts", number)
+        parts.append(Part(prompts=group, path=path, notes=notes))
+    return parts
+
+
+def _write(session: Session, parts: Sequence[Part]) -> None:
     settings = session.recipe.rollouts
-    waiting = [(g, path) for g, path in zip(groups, paths, strict=True) if not path.exists()]
     # Every completion counts twice: once sampled, once checked and continued.
-    total = 2 * settings.num_samples * sum(len(group) for group, _ in waiting)
+    total = 2 * settings.num_samples * sum(len(part.prompts) for part in parts)
     with tqdm(total=total, desc="rollouts", unit="completion") as bar:
         engine = TransformersEngine(
             session.student(),
@@ -51,39 +99,64 @@ def _write_missing(
             settings.batch_tokens,
             advance=bar.update,
         )
-        for group, path in waiting:
-            write_records(path, Rollout, roll_out(engine, group, settings, session.recipe.seed))
+        for part in parts:
+            samples = part.samples()
+            bar.update(settings.num_samples * len(part.prompts) if samples else 0)
+            rollouts = roll_out(engine, part.prompts, settings, session.recipe.seed, samples)
+            write_records(part.path, Rollout, rollouts, part.notes)
+            leave_if_asked()
 
 
 def roll_out(
-    engine: Engine, prompts: Sequence[Prompt], settings: RolloutsSection, seed: int
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    settings: RolloutsSection,
+    seed: int,
+    samples: Sequence[list[Sample]] | None = None,
 ) -> list[Rollout]:
     """Sample, check and continue: the rollouts of some prompts, N for each, in order.
 
     Source: Warmup-Distill, arXiv:2502.11766, steps 1 to 3.
+
+    Args:
+        samples: of each prompt, if they were drawn before.
+
+    Raises:
+        NumbersError: a log-probability is not finite; the prompts are named.
     """
     ids = [prompt.prompt_ids for prompt in prompts]
     results: dict[int, list[Rollout]] = {}
     for batch in engine.batches(ids, settings.num_samples, settings.max_new_tokens):
-        rollouts = _roll_out_batch(engine, [prompts[i] for i in batch], settings, seed)
+        some = [prompts[i] for i in batch]
+        drawn = None if samples is None else [samples[i] for i in batch]
+        try:
+            rollouts = _roll_out_batch(engine, some, settings, seed, drawn)
+        except NumbersError as error:
+            names = ", ".join(prompt.prompt_id for prompt in some)
+            raise NumbersError(f"{error} It came with the prompts {names}.") from error
         results |= dict(zip(batch, rollouts, strict=True))
     return [rollout for index in range(len(prompts)) for rollout in results[index]]
 
 
 def _roll_out_batch(
-    engine: Engine, prompts: Sequence[Prompt], settings: RolloutsSection, seed: int
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    settings: RolloutsSection,
+    seed: int,
+    samples: Sequence[list[Sample]] | None,
 ) -> list[list[Rollout]]:
     def streams(role: str) -> list[list[int]]:
         numbers = range(settings.num_samples)
         return [[stream(seed, role, prompt.prompt_id, i) for i in numbers] for prompt in prompts]
 
     ids = [prompt.prompt_ids for prompt in prompts]
-    samples = engine.sample(
-        ids,
-        streams("student"),
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-    )
+    if samples is None:
+        samples = engine.sample(
+            ids,
+            streams("student"),
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+        )
     checks = engine.check_and_continue(
         ids,
         samples,
@@ -116,4 +189,12 @@ def _rollout(prompt_id: str, sample_index: int, sample: Sample, check: Check) ->
         continuation_ref_logprobs=check.continuation_ref_logprobs,
         finish_reason=sample.finish_reason,
         continuation_finish_reason=ending.finish_reason if ending else None,
+    )
+
+
+def _sample(rollout: Rollout) -> Sample:
+    return Sample(
+        ids=rollout.completion_ids,
+        logprobs=rollout.student_logprobs,
+        finish_reason=rollout.finish_reason,
     )

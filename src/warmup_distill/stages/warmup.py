@@ -45,7 +45,10 @@ def train_warmup(session: Session) -> dict[str, int]:
 
 def _rows(session: Session) -> list[dict[str, Any]]:
     pairs = list(read_parts(session.folder / "pairs", Pair))
-    rows = [{name: getattr(pair, name) for name in COLUMNS} for pair in pairs]
+    rows: list[dict[str, Any]] = [
+        {name: getattr(pair, name) for name in COLUMNS} | {"row": number}
+        for number, pair in enumerate(pairs)
+    ]
     if needs_prefix(session.recipe.warmup.loss, session.recipe.warmup.nll_weight):
         shared = {
             (rollout.prompt_id, rollout.sample_index): sum(

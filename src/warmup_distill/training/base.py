@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 
+from warmup_distill.errors import NumbersError
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.vocabulary import Vocabulary
 
@@ -26,6 +27,7 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         self.loss_is_scaled_for_ga = True
         self.policy = TreeModel(_without_adapters(model), vocabulary)
         self._extra: dict[str, list[float]] = defaultdict(list)
+        self.add_callback(FiniteGradients())
         disable_dropout(model)
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
@@ -51,6 +53,13 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         total = self.count(inputs) if num_items_in_batch is None else num_items_in_batch
         with self.policy.following():
             loss = inside_forward(model, lambda: self.summed_loss(inputs)) / total
+        if not torch.isfinite(loss):
+            raise NumbersError(
+                f"the loss of step {self.state.global_step + 1} is {float(loss)}, in the rows "
+                f"{inputs['rows'].tolist() if 'rows' in inputs else '(not numbered)'} of the "
+                "training data. The last checkpoint is kept. Lower the learning rate, or look at "
+                "these rows."
+            )
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # for gradients are averaged over them
         return (loss, {}) if return_outputs else loss
@@ -62,6 +71,14 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         gathered: Tensor = self.accelerator.gather(total)
         return gathered.sum()
 
+    def own_state(self) -> dict[str, Any]:
+        """What to give to `restore` to go on from here."""
+        return {"extra": dict(self._extra)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `own_state` gave when a checkpoint was written."""
+        self._extra.update({name: list(values) for name, values in state["extra"].items()})
+
     def note(self, **values: Tensor) -> None:
         """Keep values of a micro-batch; their mean goes into the next log line."""
         for name, value in values.items():
@@ -72,6 +89,20 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
             logs |= {name: sum(values) / len(values) for name, values in self._extra.items()}
             self._extra.clear()
         super().log(logs, *arguments, **keywords)
+
+
+class FiniteGradients(TrainerCallback):
+    """Stops before an optimizer step would spoil the weights."""
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
+    ) -> None:
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+                raise NumbersError(
+                    f"the gradient of {name} in step {state.global_step + 1} is not finite. The "
+                    "last checkpoint is kept. Lower the learning rate or max_grad_norm."
+                )
 
 
 def inside_forward(model: Any, function: Callable[[], Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,14 @@ class AdaptiveShare:
         elif loss >= self._mark + self.section.tolerance:
             self.share = min(1.0, self.share + self.section.increase)
             self._mark = loss
+
+    def state(self) -> dict[str, Any]:
+        """What to give to `restore` to go on from here."""
+        return {"share": self.share, "mark": self._mark, "buffer": list(self.buffer)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.share, self._mark = state["share"], state["mark"]
+        self.buffer.extend((prompt, completion) for prompt, completion in state["buffer"])
 
     def fresh_share(self, progress: float) -> float:
         """Share of passes that draw anew; up to φ the buffer serves, if it is full."""

@@ -89,6 +89,23 @@ class DistillTrainer(GloballyNormalizedTrainer):
             self._step_loss = (self._step_loss or 0.0) + float(loss.detach())
         return result
 
+    def own_state(self) -> dict[str, Any]:
+        """See `GloballyNormalizedTrainer.own_state`; where TAID and DistiLLM's schedule are."""
+        state = super().own_state() | {"step_loss": self._step_loss}
+        if self.schedule:
+            state["schedule"] = self.schedule.state()
+        if self.completions and self.completions.adaptive:
+            state["adaptive"] = self.completions.adaptive.state()
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self._step_loss = state["step_loss"]
+        if self.schedule:
+            self.schedule.restore(state["schedule"])
+        if self.completions and self.completions.adaptive:
+            self.completions.adaptive.restore(state["adaptive"])
+
     def _end_step(self) -> None:
         """Move TAID's target by the loss of the whole optimizer step, on all processes alike."""
         loss, self._step_loss = self._step_loss, None

@@ -1,8 +1,10 @@
 """One training run of a stage: arguments from the recipe, a progress bar, a log, a model folder."""
 
+import hashlib
 import importlib.util
 import json
-import tempfile
+import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,18 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from warmup_distill.artifacts import write_text
+from warmup_distill.artifacts import read_json, write_text
 from warmup_distill.config import LoraSection, TrainSection
 from warmup_distill.errors import RecipeError
 from warmup_distill.models import save_model
+from warmup_distill.stopping import asked, leave_if_asked
 from warmup_distill.training.base import GloballyNormalizedTrainer
+from warmup_distill.training.checkpoints import OWN_STATE, Sealing, newest_whole
+
+logger = logging.getLogger(__name__)
+
+FREE = {"save_steps"}
+"""Settings that a checkpoint does not depend on."""
 
 LOG_LINES = 100
 """About how many lines a training log has, whatever the number of steps."""
@@ -37,32 +46,57 @@ def fit(
 ) -> dict[str, int]:
     """Train a model on rows and save it, its tokenizer and `trainer_log.jsonl` to a folder.
 
+    Goes on from the newest whole checkpoint in `checkpoints/` beside the folder, if there is one,
+    to the same weights as without the interruption (one process on a CPU).
+
     Args:
         model: in float32; trained in place.
+        rows: with a `row`, the number that names each of them in messages.
         autocast: run the forward passes in bfloat16.
         arguments: what the trainer takes besides.
 
     Returns:
         Counts: rows and optimizer steps.
+
+    Raises:
+        RunError: the checkpoint belongs to another training.
+        NumbersError: a loss or gradient is not finite.
+        Stopped: a signal asked for it; the last step is saved.
     """
     original_dtype = model.dtype
     policy = _with_lora(model, section.lora) if section.lora else model
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = trainer_type(
-            model=policy,
-            args=_training_arguments(section, len(rows), seed, autocast, scratch),
-            train_dataset=Dataset.from_list(list(rows)),
-            **arguments,
-        )
-        for noisy in (ProgressCallback, PrinterCallback):
-            trainer.remove_callback(noisy)
-        trainer.add_callback(ProgressBar(folder.name))
-        trainer.train()
+    scratch = folder.parent / "checkpoints" / folder.name
+    about = {**section.model_dump(mode="json", exclude=FREE), "seed": seed, "rows": _digest(rows)}
+    trainer = trainer_type(
+        model=policy,
+        args=_training_arguments(section, len(rows), seed, autocast, str(scratch)),
+        train_dataset=Dataset.from_list(list(rows)),
+        **arguments,
+    )
+    for noisy in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(noisy)
+    for callback in (ProgressBar(folder.name), LeaveWhenAsked(), Sealing(about, trainer)):
+        trainer.add_callback(callback)
+    _train(trainer, newest_whole(scratch, about))
     trained = _whole(policy, merge=section.lora is not None, dtype=original_dtype)
     save_model(trained, tokenizer, folder)
     history = [line for line in trainer.state.log_history if "loss" in line]
     write_text(folder / "trainer_log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+    shutil.rmtree(scratch, ignore_errors=True)
     return {"rows": len(rows), "steps": trainer.state.global_step}
+
+
+def _train(trainer: GloballyNormalizedTrainer, checkpoint: Path | None) -> None:
+    if checkpoint is not None:
+        logger.info("going on from %s", checkpoint)
+        trainer.restore(read_json(checkpoint / OWN_STATE))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.state.global_step < trainer.state.max_steps:
+        leave_if_asked()
+
+
+def _digest(rows: Sequence[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(list(rows), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _training_arguments(
@@ -86,7 +120,9 @@ def _training_arguments(
         bf16=autocast,
         use_cpu=not torch.cuda.is_available(),
         remove_unused_columns=False,  # the collators read columns that no model knows
-        save_strategy="no",
+        save_strategy="steps",
+        save_steps=section.save_steps,
+        save_total_limit=2,  # one to fall back on
         report_to="none",
         logging_steps=max(1, steps // LOG_LINES),
         logging_first_step=True,
@@ -110,6 +146,14 @@ def _whole(policy: Any, *, merge: bool, dtype: torch.dtype) -> PreTrainedModel:
     return whole
 
 
+class LeaveWhenAsked(TrainerCallback):
+    """Saves and ends the training after the step in which a signal came."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if asked() is not None:
+            control.should_save = control.should_training_stop = True
+
+
 class ProgressBar(TrainerCallback):
     """One line with the steps, an estimate, and the last loss."""
 
@@ -117,7 +161,8 @@ class ProgressBar(TrainerCallback):
         self.name = name
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar = tqdm(total=state.max_steps, desc=self.name, unit="step")
+        done = state.global_step
+        self.bar = tqdm(total=state.max_steps, initial=done, desc=self.name, unit="step")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.update(state.global_step - self.bar.n)

@@ -129,5 +129,7 @@ class PairCollator:
     def __call__(self, pairs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         names = ["chosen_ref_logprob", "rejected_ref_logprob"]
         names += ["prefix_ref_logprob"] if self.keep_prefix else []
-        references = {name: torch.tensor([pair[name] for pair in pairs]) for name in names}
-        return plant(pairs, keep_prefix=self.keep_prefix) | references
+        batch = {name: torch.tensor([pair[name] for pair in pairs]) for name in names}
+        if "row" in pairs[0]:
+            batch["rows"] = torch.tensor([pair["row"] for pair in pairs])
+        return plant(pairs, keep_prefix=self.keep_prefix) | batch

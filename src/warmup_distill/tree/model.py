@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from warmup_distill.errors import ModelError
+from warmup_distill.errors import ModelError, NumbersError
 from warmup_distill.tree.attention import Layout, following_layouts
 from warmup_distill.vocabulary import Vocabulary
 
@@ -121,6 +121,20 @@ def gather_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     """log p(id) at each position: logits [..., V] float32, ids [...]; returns [...] in nats."""
     chosen = logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
     return chosen - logits.logsumexp(-1)
+
+
+def require_finite(logprobs: Tensor) -> Tensor:
+    """The log-probabilities, all of them finite.
+
+    Raises:
+        NumbersError: one is not.
+    """
+    if not torch.isfinite(logprobs).all():
+        raise NumbersError(
+            "a log-probability is not finite: a model's weights are broken, or overflow in their "
+            "dtype. Try dtype float32, and look at the model by itself."
+        )
+    return logprobs
 
 
 def _after_head(config: Any) -> Callable[[Tensor], Tensor]:

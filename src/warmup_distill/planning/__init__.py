@@ -1,0 +1,1 @@
+"""What can be known before a run: faults, sizes, memory, disk and time."""

@@ -1,0 +1,131 @@
+"""Tokens, memory and disk of a run, from sizes alone. Everything is a bound or a rule of thumb.
+
+Bytes are counted in float32 for what is trained, in the recipe's dtype for what only runs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from warmup_distill.chat import encode_reference
+from warmup_distill.config import DistillSection, Recipe
+from warmup_distill.config.training import TrainSection
+from warmup_distill.pipeline import stages_of
+from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts
+from warmup_distill.tree.model import LOGITS_AT_ONCE
+
+MOMENTS = 2
+"""Numbers that AdamW keeps per weight."""
+KEPT_CHECKPOINTS = 3
+"""Two that are whole and one that is being written."""
+LIVE_LOGITS = 8
+"""Blocks of logits that a divergence and its gradient hold at one time."""
+PROGRAM = 600 * 2**20
+"""Python with torch and transformers, before any model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Tokens of a run, at the most."""
+
+    sampled: int
+    continued: int
+    distilled: int
+    """Prompt and completion, over all epochs, each training once."""
+    evaluated: int
+    """New tokens of all models, greedy and sampled."""
+
+
+def tokens(recipe: Recipe, facts: Facts, tokenizer: Any) -> Tokens:
+    assert facts.data
+    rollouts = recipe.rollouts
+    count = len(facts.data.prompts[: rollouts.limit])
+    sampled = count * rollouts.num_samples * rollouts.max_new_tokens
+    evaluated = sum(
+        2 * _models(recipe) * len(found.prompts) * _longest(recipe, name)
+        for name, found in facts.benchmarks.items()
+    )
+    return Tokens(
+        sampled=sampled,
+        continued=sampled,
+        distilled=_distilled(recipe.distill, facts.data, tokenizer),
+        evaluated=evaluated,
+    )
+
+
+def memory(recipe: Recipe, facts: Facts) -> dict[str, int]:
+    """Bytes at the peak of each stage that runs a model."""
+    assert facts.teacher and facts.student and facts.vocabulary and facts.data
+    size = 4 if recipe.dtype == "float32" else 2
+    teacher, student = facts.teacher.parameters * size, facts.student.parameters * size
+    logits = LIVE_LOGITS * 4 * LOGITS_AT_ONCE
+    cache = size * (facts.teacher.cache_numbers + facts.student.cache_numbers)
+    longest = max(facts.data.lengths) + recipe.rollouts.max_new_tokens
+    pair_tokens = recipe.warmup.per_device_train_batch_size * longest
+    row_tokens = recipe.distill.per_device_train_batch_size * min(
+        longest, recipe.distill.max_length
+    )
+    found = {
+        "rollouts": teacher + student + cache * recipe.rollouts.batch_tokens + logits,
+        "warmup": _trained(facts.student, recipe.warmup, pair_tokens) + logits,
+        "distill": teacher + _trained(facts.student, recipe.distill, row_tokens) + logits,
+        "evaluate": teacher + student + cache * recipe.evaluate.batch_tokens + logits,
+    }
+    if recipe.cut:
+        found["cut"] = found["distill"]
+    if recipe.control:
+        found["control"] = found["distill"]
+    order = stages_of(recipe)
+    return {stage: PROGRAM + found[stage] for stage in order if stage in found}
+
+
+def disk(recipe: Recipe, facts: Facts, counted: Tokens) -> dict[str, int]:
+    """Bytes that a run writes, at the most, by kind."""
+    assert facts.student and facts.data
+    model = 4 * facts.student.parameters
+    trainings = 2 + recipe.control + (recipe.cut is not None)
+    prompt_tokens = sum(facts.data.lengths)
+    pair_prompts = prompt_tokens * recipe.rollouts.num_samples
+    found = {
+        "rollouts and pairs": 12 * (counted.sampled + counted.continued)
+        + 8 * (counted.sampled + counted.continued + pair_prompts),
+        "models": trainings * model,
+        "checkpoints, removed at the end": KEPT_CHECKPOINTS * (1 + MOMENTS) * model,
+        "predictions": 6 * counted.evaluated,
+    }
+    if recipe.distill.teacher_signal == "hidden" and facts.teacher:
+        found["the teacher's hidden states"] = 4 * facts.teacher.width * counted.distilled
+    return found
+
+
+def _trained(model: ModelFacts, section: TrainSection, tokens_at_once: int) -> int:
+    """Weights, gradients, moments, and what the backward pass needs of each token."""
+    weights = 4 * model.parameters * (1 if section.lora else 2 + MOMENTS)
+    per_layer = 4 * (10 * model.width + 4 * model.inner_width)
+    kept = model.width * 4 if section.activation_checkpointing else per_layer
+    return weights + tokens_at_once * (kept * model.layers + per_layer)
+
+
+def _distilled(section: DistillSection, data: DataFacts, tokenizer: Any) -> int:
+    lengths = _row_lengths(data, tokenizer, section.max_length)
+    if section.max_steps is None:
+        return round(sum(lengths) * section.num_train_epochs)
+    rows = section.per_device_train_batch_size * section.gradient_accumulation_steps
+    return round(section.max_steps * rows * sum(lengths) / max(1, len(lengths)))
+
+
+def _row_lengths(data: DataFacts, tokenizer: Any, longest: int) -> Sequence[int]:
+    return [
+        min(longest, len(prompt.prompt_ids) + len(encode_reference(tokenizer, prompt.reference)))
+        for prompt in data.prompts
+        if prompt.reference is not None
+    ]
+
+
+def _models(recipe: Recipe) -> int:
+    return 3 + recipe.control
+
+
+def _longest(recipe: Recipe, name: str) -> int:
+    (benchmark,) = [one for one in recipe.evaluate.benchmarks if one.name == name]
+    return benchmark.max_new_tokens or recipe.rollouts.max_new_tokens

@@ -1,0 +1,134 @@
+"""Facts about a run's models and data, with everything that is wrong with them."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from warmup_distill.chat import decode_prompt
+from warmup_distill.config import Source
+from warmup_distill.errors import WarmupDistillError
+from warmup_distill.models import load_config, require_weights
+from warmup_distill.prompting import read_prompts
+from warmup_distill.records import Prompt
+from warmup_distill.session import Session
+from warmup_distill.vocabulary import Vocabulary
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """The size of a model, from its configuration alone."""
+
+    name: str
+    kind: str
+    parameters: int
+    layers: int
+    width: int
+    inner_width: int
+    """Of the feed-forward part."""
+    cache_numbers: int
+    """Keys and values of one token in all layers."""
+    head_rows: int
+    context: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """Prompts that were read and encoded."""
+
+    origin: str
+    prompts: Sequence[Prompt]
+    dropped: int
+
+    @property
+    def lengths(self) -> list[int]:
+        return sorted(len(prompt.prompt_ids) for prompt in self.prompts)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.lengths)
+
+
+@dataclass(kw_only=True)
+class Facts:
+    """What is known of a run; None where a problem stands in the way."""
+
+    teacher: ModelFacts | None = None
+    student: ModelFacts | None = None
+    vocabulary: Vocabulary | None = None
+    data: DataFacts | None = None
+    benchmarks: dict[str, DataFacts] = field(default_factory=dict)
+    first_prompt: str | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def attempt(self, work: Callable[[], Found]) -> Found | None:
+        """The result, or None with the problem noted; each is noted once."""
+        try:
+            return work()
+        except WarmupDistillError as error:
+            if str(error) not in self.problems:
+                self.problems.append(str(error))
+            return None
+
+
+def gather(session: Session) -> Facts:
+    """Look at everything that needs no weights."""
+    recipe, facts = session.recipe, Facts()
+    for name in dict.fromkeys((recipe.teacher, recipe.student)):
+        facts.attempt(lambda name=name: require_weights(name))  # type: ignore[misc]
+    facts.teacher = facts.attempt(lambda: model_facts(recipe.teacher))
+    facts.student = facts.attempt(lambda: model_facts(recipe.student))
+    if not facts.teacher or not facts.student:
+        return facts  # whatever is asked of them next would fail for the same reason
+    facts.vocabulary = facts.attempt(lambda: session.vocabulary)
+    if facts.attempt(lambda: session.tokenizer) is None:
+        return facts
+    length = recipe.rollouts.max_new_tokens
+    facts.data = facts.attempt(lambda: _read(session, recipe.prompts, length))
+    if facts.data:
+        facts.first_prompt = decode_prompt(session.tokenizer, facts.data.prompts[0].prompt_ids)
+    for one in recipe.evaluate.benchmarks:
+        found = facts.attempt(lambda one=one: _read(session, one, one.max_new_tokens or length))  # type: ignore[misc]
+        if found:
+            facts.benchmarks[one.name] = found
+    return facts
+
+
+def model_facts(name: str) -> ModelFacts:
+    """The size of a model; its weights are not touched."""
+    config = load_config(name)
+    text: Any = config.get_text_config()
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, trust_remote_code=False
+        )
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return ModelFacts(
+        name=name,
+        kind=str(config.model_type),
+        parameters=model.num_parameters(),
+        layers=text.num_hidden_layers,
+        width=text.hidden_size,
+        inner_width=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        cache_numbers=2 * text.num_hidden_layers * heads * head_width,
+        head_rows=text.vocab_size,
+        context=text.max_position_embeddings,
+    )
+
+
+def _read(session: Session, source: Source, max_new_tokens: int) -> DataFacts:
+    prompts, dropped = read_prompts(
+        source,
+        session.tokenizer,
+        session.recipe.prompts.format,
+        context=session.context,
+        max_new_tokens=max_new_tokens,
+    )
+    origin = str(source.file or source.dataset)
+    return DataFacts(origin=origin, prompts=prompts, dropped=dropped)

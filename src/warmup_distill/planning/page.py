@@ -1,0 +1,116 @@
+"""The plan as one page of text."""
+
+import shutil
+from pathlib import Path
+
+from warmup_distill.config import Recipe
+from warmup_distill.manifest import Manifest
+from warmup_distill.page.words import clean, count, duration
+from warmup_distill.pipeline import stages_of
+from warmup_distill.planning.estimates import Tokens, disk, memory, tokens
+from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts, gather
+from warmup_distill.planning.measuring import measure
+from warmup_distill.recipe import load_recipe
+from warmup_distill.session import Session
+
+LONGEST_PROMPT = 600
+"""Characters of the first prompt that the page shows."""
+
+
+def plan(recipe: Recipe, folder: Path, *, measured: bool) -> tuple[str, list[str]]:
+    """Check a recipe without loading weights.
+
+    Args:
+        measured: load them after all, and time a few seconds of the real work.
+
+    Returns:
+        The page, and everything that is wrong.
+    """
+    session = Session(folder, recipe)
+    facts = gather(session)
+    lines = [f"plan for {folder}", "", *_models(facts), *_data(facts), *_stages(folder, recipe)]
+    if facts.data and facts.vocabulary and facts.teacher and facts.student:
+        counted = tokens(recipe, facts, session.tokenizer)
+        lines += _sizes(recipe, facts, counted, folder)
+        if measured and not facts.problems:
+            lines += _times(measure(session, facts, counted))
+        elif not measured:
+            lines += ["time       add --measure: loads the weights and times a few prompts"]
+    if facts.problems:
+        lines += ["", "what is wrong:", *(f"  - {clean(one)}" for one in facts.problems)]
+    return "\n".join(lines), facts.problems
+
+
+def _models(facts: Facts) -> list[str]:
+    lines = [_model(role, found) for role, found in
+             (("teacher", facts.teacher), ("student", facts.student)) if found]  # fmt: skip
+    if facts.vocabulary:
+        ends = ", ".join(map(str, sorted(facts.vocabulary.eos_ids)))
+        lines.append(f"vocabulary {count(facts.vocabulary.size)} tokens; end-of-sequence {ends}")
+    return lines
+
+
+def _model(role: str, model: ModelFacts) -> str:
+    return (
+        f"{role:<10} {clean(model.name)}: {model.kind}, {model.parameters / 1e6:.1f} M parameters, "
+        f"head of {count(model.head_rows)}, context {count(model.context)}"
+    )
+
+
+def _data(facts: Facts) -> list[str]:
+    named = ([("prompts", facts.data)] if facts.data else []) + [*facts.benchmarks.items()]
+    lines = [_source(name, found) for name, found in named]
+    if facts.first_prompt:
+        shown = clean(facts.first_prompt)[:LONGEST_PROMPT]
+        lines += ["first prompt, as the models read it:"]
+        lines += [f"  | {line}" for line in shown.split("\n")]
+    return lines
+
+
+def _source(name: str, data: DataFacts) -> str:
+    lengths = data.lengths
+    dropped = f"; {count(data.dropped)} too long, left out" if data.dropped else ""
+    return (
+        f"{clean(name):<10} {count(len(lengths))} from {clean(data.origin)}: {lengths[0]} to "
+        f"{lengths[-1]} tokens, half of them up to {data.median:.0f}{dropped}"
+    )
+
+
+def _stages(folder: Path, recipe: Recipe) -> list[str]:
+    manifest = Manifest(folder)
+    begun = (folder / "recipe.yaml").is_file()
+    stale = manifest.stale(load_recipe(folder / "recipe.yaml"), recipe) if begun else []
+    states = []
+    for stage in stages_of(recipe):
+        complete = begun and manifest.complete(stage)
+        state = "to be redone" if complete and stage in stale else "complete"
+        states.append(f"{stage} {state if complete else 'to do'}")
+    return [f"stages     {', '.join(states)}"]
+
+
+def _sizes(recipe: Recipe, facts: Facts, counted: Tokens, folder: Path) -> list[str]:
+    needed = disk(recipe, facts, counted)
+    there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if sum(needed.values()) > free:
+        facts.problems.append(
+            f"the run writes up to {_bytes(sum(needed.values()))}, and {there} has {_bytes(free)} "
+            "free. Make room, or name another folder with --output-dir."
+        )
+    peaks = memory(recipe, facts)
+    return [
+        f"tokens     at most {count(counted.sampled)} to sample and check, as many to continue, "
+        f"{count(counted.distilled)} to distil on, {count(counted.evaluated)} to evaluate",
+        f"memory     about {', '.join(f'{stage} {_bytes(size)}' for stage, size in peaks.items())}",
+        f"disk       at most {_bytes(sum(needed.values()))} of {_bytes(free)} free: "
+        + ", ".join(f"{name} {_bytes(size)}" for name, size in needed.items()),
+    ]
+
+
+def _times(seconds: dict[str, float]) -> list[str]:
+    each = ", ".join(f"{stage} {duration(value)}" for stage, value in seconds.items())
+    return [f"time       at most about {duration(sum(seconds.values()))}: {each}"]
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
