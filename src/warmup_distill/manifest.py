@@ -30,6 +30,11 @@ FOLDERS = {
 """What a stage leaves, below the run directory; removed before it is done again."""
 
 
+_REMEDY = (
+    "Put back a copy of it, or remove it and run again: rollouts are kept, other stages done again."
+)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The file `manifest.json` of a run directory."""
@@ -55,6 +60,8 @@ class Manifest:
         if not ours.exists():
             self._start(recipe)
             return
+        if not self.path.exists():
+            self._write_new()
         before = load_recipe(ours)
         stale = self.stale(before, recipe)
         changed = changed_fields(before, recipe)
@@ -68,7 +75,7 @@ class Manifest:
     def stale(self, before: Recipe, recipe: Recipe) -> list[str]:
         """Stages of which something exists that the recipe as it is now would not give."""
         old, new = fingerprints(before), fingerprints(recipe)
-        done = read_json(self.path)["stages"] if self.path.exists() else {}
+        done = self._read()["stages"] if self.path.exists() else {}
         return [
             stage
             for stage in new
@@ -76,11 +83,11 @@ class Manifest:
         ]
 
     def complete(self, stage: str) -> bool:
-        return self.path.exists() and stage in read_json(self.path)["stages"]
+        return self.path.exists() and stage in self._read()["stages"]
 
     def record(self, stage: str, recipe: Recipe, seconds: float, counts: dict[str, Any]) -> None:
         """Mark a stage as complete."""
-        manifest = read_json(self.path)
+        manifest = self._read()
         manifest["stages"][stage] = {
             "state": "complete",
             "seconds": round(seconds, 2),
@@ -89,6 +96,16 @@ class Manifest:
         }
         write_json(self.path, manifest)
 
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = read_json(self.path)
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{self.path} cannot be read: {error}. {_REMEDY}") from error
+        stages = found.get("stages") if isinstance(found, dict) else None
+        if not isinstance(stages, dict) or not all(isinstance(s, dict) for s in stages.values()):
+            raise RunError(f"{self.path} is no manifest of this program. {_REMEDY}")
+        return found
+
     def _start(self, recipe: Recipe) -> None:
         known = {self.path, self.folder / LOCK, self.folder / HOLDER}
         if set(self.folder.glob("*")) - known:
@@ -96,8 +113,11 @@ class Manifest:
                 f"{self.folder} is not empty and holds no run of this program. "
                 "Name an empty or new folder with --output-dir."
             )
-        write_json(self.path, {"name": self.folder.name, **describe_environment(), "stages": {}})
+        self._write_new()
         write_text(self.folder / "recipe.yaml", dump_recipe(recipe))
+
+    def _write_new(self) -> None:
+        write_json(self.path, {"name": self.folder.name, **describe_environment(), "stages": {}})
 
     def _clear(self, stage: str) -> None:
         """Remove what a stage left, and only then its entry: a kill in between loses nothing."""
@@ -107,7 +127,7 @@ class Manifest:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        manifest = read_json(self.path)
+        manifest = self._read()
         if manifest["stages"].pop(stage, None):
             write_json(self.path, manifest)
 

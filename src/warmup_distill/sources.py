@@ -115,7 +115,19 @@ def _column(values: dict[str, Any], column: str | None, where: str) -> str | Non
     value = values[column]
     if value is not None and not isinstance(value, str | int | float):
         raise DataError(f"{where}: expected text in column `{column}`, got {value!r:.80}")
-    return None if value is None else str(value)
+    return None if value is None else _encodable(str(value), where, column)
+
+
+def _encodable(text: str, where: str, column: str) -> str:
+    """JSON can name halves of characters, which no tokenizer and no file can hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where}: the text in column `{column}` is not valid Unicode (a lone surrogate at "
+            f"character {error.start}). Mend the row, or leave it out."
+        ) from error
+    return text
 
 
 def _file_rows(path: Path) -> Iterable[Any]:

@@ -1,0 +1,101 @@
+"""Whatever the bytes: a result, or one of our own errors. No traceback that is not ours."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from test_run import small_recipe
+
+from warmup_distill.chat import encode_prompt
+from warmup_distill.config import Source
+from warmup_distill.errors import WarmupDistillError
+from warmup_distill.manifest import Manifest
+from warmup_distill.models import load_tokenizer
+from warmup_distill.recipe import dump_recipe, load_recipe
+from warmup_distill.scoring.files import score_file
+from warmup_distill.sources import read_rows
+
+quick = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=8,
+)
+SECTIONS = ["teacher", "student", "seed", "prompts", "rollouts", "warmup", "distill", "evaluate"]
+
+
+def ours_or_fine(work: Callable[[], Any]) -> None:
+    try:
+        work()
+    except WarmupDistillError as error:
+        assert str(error)
+
+
+@quick
+@given(content=st.binary(max_size=200))
+@example(content=b"\xff\xfe\x00")
+@example(content=b"a: " * 300 + b"b")
+@example(content=b"[" * 2000)
+def test_a_recipe_of_any_bytes(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    ours_or_fine(lambda: load_recipe(path))
+
+
+@quick
+@given(sections=st.dictionaries(st.sampled_from(SECTIONS), values))
+def test_a_recipe_of_any_values(sections: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(sections), encoding="utf-8")
+    ours_or_fine(lambda: load_recipe(path))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
+@quick
+@given(content=st.binary(max_size=200))
+@example(content=b'{"prompt": "\\ud800", "prediction": "\\udfff", "reference": "a"}')
+@example(content=b'{"prompt": NaN, "prediction": 1e999, "reference": "a"}')
+@example(content=b"\xef\xbb\xbf{}")
+@example(content=b"[" * 100_000)
+@example(content="caf\u00e9".encode("latin-1"))
+def test_rows_of_any_bytes(suffix: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(content)
+    ours_or_fine(lambda: read_rows(Source(file=path)))
+    ours_or_fine(lambda: list(score_file(path, "exact_match")))
+
+
+@quick
+@given(row=values)
+def test_rows_of_any_values(row: Any, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    ours_or_fine(lambda: read_rows(Source(file=path)))
+    ours_or_fine(lambda: list(score_file(path, "boxed")))
+
+
+@quick
+@given(content=st.binary(max_size=100) | values.map(lambda v: json.dumps(v).encode()))
+@example(content=b'{"stages": {"prompts": 3}}')
+def test_a_manifest_of_any_bytes(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(small_recipe()), encoding="utf-8")
+    (tmp_path / "manifest.json").write_bytes(content)
+    ours_or_fine(lambda: Manifest(tmp_path).open(small_recipe()))
+    ours_or_fine(lambda: Manifest(tmp_path).complete("prompts"))
+
+
+@pytest.mark.parametrize("format", ["chat", "text"])
+@quick
+@given(text=st.text(max_size=80) | st.sampled_from(["<|end|>", "{{ 1/0 }}", "{% raw %}", "\0"]))
+def test_a_prompt_of_any_text_becomes_ids(text: str, format: Any) -> None:
+    tokenizer = load_tokenizer("bundled:student")
+    ids = encode_prompt(tokenizer, text, format)
+    assert all(0 <= one < len(tokenizer) for one in ids)
+    if format == "chat":
+        assert tokenizer.eos_token_id not in ids
