@@ -18,7 +18,7 @@ from warmup_distill.training.fit import _training_arguments
 BASE: dict[str, Any] = {
     "teacher": "bundled:teacher",
     "student": "bundled:student",
-    "prompts": {"dataset": "bundled:problems", "limit": 4},
+    "prompts": {"dataset": "bundled:problems", "limit": 20},
     "rollouts": {"num_samples": 2, "max_new_tokens": 24},
 }
 
@@ -42,6 +42,7 @@ NEED_ANOTHER: dict[str, dict[str, Any]] = {
 DISTILL |= {"temperature_squared": True, "top_k": 3}
 WARMUP: dict[str, Any] = TRAINING | {
     "beta": 2.0, "loss": "hinge", "label_smoothing": 0.1, "gamma": 0.5, "nll_weight": 0.5,
+    "watch": {"prompts": 7},
 }  # fmt: skip
 
 
@@ -70,6 +71,8 @@ def seen(
         kept = signals and {name: array.shape for name, array in signals.arrays.items()}
         for name in ("tokenizer", "teacher", "vocabulary"):
             named.pop(name, None)
+        if watched := named.pop("watched", None):
+            named["watch"] = watched.section, watched.prompts
         arguments.pop("logging_dir", None)
         found.append((rows, arguments, section.lora, kept, named))
         return {}

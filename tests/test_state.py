@@ -362,3 +362,42 @@ def test_a_full_disk_leaves_what_was_before_and_says_so(
     assert exit_.value.code == 1
     assert "the disk is full" in capsys.readouterr().err
     assert not list((folder / "pairs").glob("*")) and stamps(folder, "rollouts") == before
+
+
+def watched_warm_up(folder: Path, whole: Path, **warmup: Any) -> tuple[dict[str, Any], list[Any]]:
+    """Counts and examinations of a warm-up with other settings."""
+    values = recipe().warmup.model_dump() | {"watch": {"prompts": 8, "steps": 4}} | warmup
+    changed = recipe(
+        prompts={"dataset": "bundled:problems", "limit": 20},
+        rollouts=recipe().rollouts.model_dump() | {"limit": 12},
+        warmup=values,
+    )
+    with opened(changed, folder) as session:
+        for stage in (*UP_TO_PAIRS, "warmup"):
+            run_stage(session, stage)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    history = json.loads((folder / "warmup/watch.json").read_text(encoding="utf-8"))
+    return manifest["stages"]["warmup"]["counts"], history
+
+
+def test_a_warm_up_that_destroys_the_student_is_stopped_and_its_best_point_kept(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    counts, history = watched_warm_up(
+        tmp_path / "run", whole, learning_rate=0.05, beta=0.01, num_train_epochs=20
+    )
+    assert counts["stopped"] == 1 and counts["steps"] < 100
+    assert "further from its teacher" in caplog.text
+    best = min(history, key=lambda one: one["watch_kl"])
+    assert counts["best_step"] == best["step"]
+    if best["step"] == 0:  # then the student is what it was
+        from warmup_distill.models import BUNDLED
+
+        assert_same_weights(tmp_path / "run" / "warmup", BUNDLED / "student")
+
+
+def test_a_warm_up_that_helps_is_examined_to_its_end(whole: Path, tmp_path: Path) -> None:
+    counts, history = watched_warm_up(tmp_path / "run", whole, learning_rate=1e-4, beta=1.0)
+    assert counts["stopped"] == 0
+    assert [one["step"] for one in history] == [*range(0, counts["steps"], 4), counts["steps"]]
+    assert counts["best_step"] > 0

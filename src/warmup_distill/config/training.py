@@ -49,6 +49,22 @@ class TrainSection(Section):
     """Train low-rank adapters instead of all weights; needs the extra `lora`."""
 
 
+class WatchSection(Section):
+    """Examinations on held-out prompts while the warm-up runs; the best point is kept.
+
+    The prompts are the last ones that were not rolled out, or else the last of those that were, a
+    tenth of them at the most, whose pairs are then not trained on.
+    """
+
+    prompts: int = Field(64, ge=0, json_schema_extra=unit("prompts"))
+    """Held-out prompts, which the student answers once per examination; 0 does not examine."""
+    steps: int = Field(50, ge=1, json_schema_extra=unit("steps"))
+    """Optimizer steps between two examinations."""
+    patience: int = Field(2, ge=1, json_schema_extra=unit("examinations"))
+    """Examinations in a row that find the student further from its teacher than it came (share of
+    mismatching samples and KL both), after which the warm-up stops."""
+
+
 class WarmupSection(TrainSection):
     """Preference optimization (DPO) of the student on the pairs."""
 
@@ -60,6 +76,7 @@ class WarmupSection(TrainSection):
     """Share of pairs taken to be the wrong way round; for `sigmoid` (conservative) and `robust`."""
     gamma: float = Field(0.0, ge=0, json_schema_extra=unit("1"))
     """γ of `simpo`: by how much the chosen side must win."""
+    watch: WatchSection = WatchSection()
     nll_weight: float = Field(0.0, ge=0, json_schema_extra=unit("1"))
     """Weight of the chosen side's negative log-likelihood per token, added to the loss."""
 

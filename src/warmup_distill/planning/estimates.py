@@ -67,7 +67,9 @@ def memory(recipe: Recipe, facts: Facts) -> dict[str, int]:
     )
     found = {
         "rollouts": teacher + student + cache * recipe.rollouts.batch_tokens + logits,
-        "warmup": _trained(facts.student, recipe.warmup, pair_tokens) + logits,
+        "warmup": (teacher if recipe.warmup.watch.prompts else 0)
+        + _trained(facts.student, recipe.warmup, pair_tokens)
+        + logits,
         "distill": teacher + _trained(facts.student, recipe.distill, row_tokens) + logits,
         "evaluate": teacher + student + cache * recipe.evaluate.batch_tokens + logits,
     }

@@ -4,10 +4,11 @@ from typing import Any
 
 from warmup_distill.artifacts import read_parts
 from warmup_distill.models import load_model, save_model
-from warmup_distill.records import Pair, Rollout
+from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.session import Session
 from warmup_distill.training.fit import fit
 from warmup_distill.training.warmup import WarmupTrainer, needs_prefix
+from warmup_distill.training.watch import Watched
 
 COLUMNS = (
     "prompt_ids",
@@ -22,7 +23,8 @@ COLUMNS = (
 def train_warmup(session: Session) -> dict[str, int]:
     """Write warmup/ and return the counts; without pairs it is the student unchanged."""
     recipe, folder = session.recipe, session.folder / "warmup"
-    rows = _rows(session)
+    held_out = _held_out(session)
+    rows = _rows(session, {prompt.prompt_id for prompt in held_out})
     if not rows:
         save_model(session.student(), session.tokenizer, folder)
         return {"rows": 0, "steps": 0}
@@ -35,6 +37,7 @@ def train_warmup(session: Session) -> dict[str, int]:
         seed=recipe.seed,
         tokenizer=session.tokenizer,
         autocast=recipe.dtype == "bfloat16",
+        watched=_watched(session, held_out) if held_out else None,
         vocabulary=session.vocabulary,
         beta=recipe.warmup.beta,
         loss=recipe.warmup.loss,
@@ -43,8 +46,36 @@ def train_warmup(session: Session) -> dict[str, int]:
     )
 
 
-def _rows(session: Session) -> list[dict[str, Any]]:
-    pairs = list(read_parts(session.folder / "pairs", Pair))
+def _held_out(session: Session) -> list[Prompt]:
+    """Prompts to examine the student on; see `WatchSection`."""
+    watch = session.recipe.warmup.watch
+    prompts = list(read_parts(session.folder / "prompts", Prompt))
+    rolled_out = prompts[: session.recipe.rollouts.limit]
+    spare = prompts[len(rolled_out) :]
+    count = min(watch.prompts, len(spare) or len(rolled_out) // 10)
+    return prompts[len(prompts) - count :]
+
+
+def _watched(session: Session, held_out: list[Prompt]) -> Watched:
+    recipe = session.recipe
+    return Watched(
+        section=recipe.warmup.watch,
+        prompts=held_out,
+        teacher=session.teacher,
+        margin_threshold=recipe.rollouts.margin_threshold,
+        max_new_tokens=recipe.rollouts.max_new_tokens,
+        batch_tokens=recipe.rollouts.batch_tokens,
+        seed=recipe.seed,
+    )
+
+
+def _rows(session: Session, held_out: set[str]) -> list[dict[str, Any]]:
+    """The pairs of all other prompts, as the trainer reads them."""
+    pairs = [
+        pair
+        for pair in read_parts(session.folder / "pairs", Pair)
+        if pair.prompt_id not in held_out
+    ]
     rows: list[dict[str, Any]] = [
         {name: getattr(pair, name) for name in COLUMNS} | {"row": number}
         for number, pair in enumerate(pairs)

@@ -15,13 +15,14 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from warmup_distill.artifacts import read_json, write_text
+from warmup_distill.artifacts import read_json, write_json, write_text
 from warmup_distill.config import LoraSection, TrainSection
 from warmup_distill.errors import RecipeError
 from warmup_distill.models import save_model
 from warmup_distill.stopping import asked, leave_if_asked
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.checkpoints import OWN_STATE, Sealing, newest_whole
+from warmup_distill.training.watch import Watch, Watched
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def fit(
     seed: int,
     tokenizer: Any,
     autocast: bool,
+    watched: Watched | None = None,
     **arguments: Any,
 ) -> dict[str, int]:
     """Train a model on rows and save it, its tokenizer and `trainer_log.jsonl` to a folder.
@@ -53,10 +55,11 @@ def fit(
         model: in float32; trained in place.
         rows: with a `row`, the number that names each of them in messages.
         autocast: run the forward passes in bfloat16.
+        watched: examine the policy meanwhile, and keep its best point.
         arguments: what the trainer takes besides.
 
     Returns:
-        Counts: rows and optimizer steps.
+        Counts: rows and optimizer steps, and those of the watch.
 
     Raises:
         RunError: the checkpoint belongs to another training.
@@ -75,15 +78,20 @@ def fit(
     )
     for noisy in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(noisy)
-    for callback in (ProgressBar(folder.name), LeaveWhenAsked(), Sealing(about, trainer)):
+    watch = Watch(trainer, watched, scratch) if watched else None
+    callbacks = [ProgressBar(folder.name), LeaveWhenAsked(), watch, Sealing(about, trainer)]
+    for callback in filter(None, callbacks):
         trainer.add_callback(callback)
     _train(trainer, newest_whole(scratch, about))
     trained = _whole(policy, merge=section.lora is not None, dtype=original_dtype)
     save_model(trained, tokenizer, folder)
     history = [line for line in trainer.state.log_history if "loss" in line]
     write_text(folder / "trainer_log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+    if watch:
+        write_json(folder / "watch.json", watch.history)
     shutil.rmtree(scratch, ignore_errors=True)
-    return {"rows": len(rows), "steps": trainer.state.global_step}
+    counts = {"rows": len(rows), "steps": trainer.state.global_step}
+    return counts | (watch.counts() if watch else {})
 
 
 def _train(trainer: GloballyNormalizedTrainer, checkpoint: Path | None) -> None:
@@ -92,7 +100,7 @@ def _train(trainer: GloballyNormalizedTrainer, checkpoint: Path | None) -> None:
         trainer.restore(read_json(checkpoint / OWN_STATE))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step < trainer.state.max_steps:
-        leave_if_asked()
+        leave_if_asked()  # else it ended by itself
 
 
 def _digest(rows: Sequence[dict[str, Any]]) -> str:

@@ -1,0 +1,136 @@
+"""The warm-up examines itself: held-out prompts, asked again and again with the same numbers.
+
+A DPO loss can fall nicely while the student is destroyed. What counts is whether its own samples
+come nearer to the teacher, so that is measured, the best point is kept, and a warm-up that leads
+away from the teacher is stopped.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, TrainerCallback
+
+from warmup_distill.artifacts import read_json, write_json
+from warmup_distill.config.training import WatchSection
+from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.randomness import stream
+from warmup_distill.records import Prompt
+from warmup_distill.scoring.agreement import Agreement, measure_agreement
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What the watch needs besides the trainer."""
+
+    section: WatchSection
+    prompts: Sequence[Prompt]
+    """Held out: no pair of theirs is trained on."""
+    teacher: PreTrainedModel
+    margin_threshold: float
+    max_new_tokens: int
+    batch_tokens: int
+    seed: int
+
+
+class Watch(TrainerCallback):
+    """Examines the policy every so many steps; keeps the best point, and stops what leads away.
+
+    Args:
+        trainer: of the warm-up.
+        given: prompts and teacher.
+        folder: where the best weights are while the training lasts.
+    """
+
+    def __init__(self, trainer: Any, given: Watched, folder: Path) -> None:
+        self.trainer = trainer
+        self.given = given
+        self.folder = folder
+        model = trainer.policy.model
+        self.engine = TransformersEngine(
+            model, given.teacher, trainer.vocabulary, given.batch_tokens
+        )
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The examination that found the policy nearest to its teacher."""
+        return min(self.history, key=lambda one: one["watch_kl"])
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        path = self.folder / "watch.json"
+        if state.global_step and path.exists():
+            known = read_json(path)
+            self.history = [one for one in known if one["step"] <= state.global_step]
+        if not self.history:
+            self._examine(0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        step = state.global_step
+        if step % self.given.section.steps and step != state.max_steps:
+            return
+        if self.history[-1]["step"] < step:
+            self._examine(step)
+        if self._leads_away():
+            logger.warning(
+                "warmup: stopped after step %d: on held-out prompts the student is further from "
+                "its teacher than it came, %d times in a row. Its best point is kept (step %d). "
+                "Lower warmup.learning_rate or raise warmup.beta.",
+                step, self.given.section.patience, self.best["step"],
+            )  # fmt: skip
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.best["step"] != self.history[-1]["step"]:
+            weights = load_file(self.folder / "best.safetensors")
+            self.trainer.model.load_state_dict(weights, strict=False)
+
+    def counts(self) -> dict[str, int]:
+        """For the manifest: where the best point was, and whether the training was stopped."""
+        return {"best_step": int(self.best["step"]), "stopped": int(self._leads_away())}
+
+    def _leads_away(self) -> bool:
+        """Further from the teacher than at the start, so many times in a row."""
+        start, later = self.history[0], self.history[1:][-self.given.section.patience :]
+        worse = [
+            one["watch_kl"] > start["watch_kl"] and one["watch_mismatch"] > start["watch_mismatch"]
+            for one in later
+        ]
+        return len(worse) == self.given.section.patience and all(worse)
+
+    def _examine(self, step: int) -> None:
+        found = self._agreement()
+        self.history.append(
+            {"step": step, "watch_mismatch": found.mismatch_share, "watch_kl": found.reverse_kl}
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.best["step"] == step:
+            state = self.trainer.model.state_dict()
+            kept = {name: tensor.contiguous().clone() for name, tensor in state.items()}
+            save_file(kept, self.folder / "best.safetensors.part")
+            (self.folder / "best.safetensors.part").replace(self.folder / "best.safetensors")
+        write_json(self.folder / "watch.json", self.history)
+
+    def _agreement(self) -> Agreement:
+        given = self.given
+        ids = [prompt.prompt_ids for prompt in given.prompts]
+        samples = self.engine.sample(
+            ids,
+            [[stream(given.seed, "watch", prompt.prompt_id)] for prompt in given.prompts],
+            max_new_tokens=given.max_new_tokens,
+            temperature=1.0,
+        )
+        self.engine.forget()
+        return measure_agreement(
+            self.engine.student,
+            self.engine.teacher,
+            ids,
+            [sample.ids for (sample,) in samples],
+            margin_threshold=given.margin_threshold,
+            batch_tokens=given.batch_tokens,
+        )
