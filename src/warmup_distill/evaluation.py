@@ -10,6 +10,8 @@ from tqdm import tqdm
 from warmup_distill.artifacts import read_json, write_json, write_records
 from warmup_distill.environment import describe_environment
 from warmup_distill.errors import DataError, RunError
+from warmup_distill.fingerprints import content, digest
+from warmup_distill.locking import locked
 from warmup_distill.models import (
     DType,
     load_config,
@@ -18,6 +20,7 @@ from warmup_distill.models import (
     load_tokenizer,
 )
 from warmup_distill.recipe import load_recipe
+from warmup_distill.stopping import leave_if_asked
 from warmup_distill.suites.catalogue import SEVEN, SUITES, SuiteRow, read_suite
 from warmup_distill.suites.evaluating import SuitePrediction, evaluate_suite
 from warmup_distill.suites.profiles import PROFILES, Profile
@@ -80,19 +83,17 @@ def evaluate_run(run: Path, question: Question) -> list[Path]:
     Results are in `suites/<model>/` of the run directory.
     """
     recipe = load_recipe(run / "recipe.yaml")
-    student = str(run / "cut") if recipe.cut else recipe.student
-    models = {"teacher": recipe.teacher, "student": student}
-    models |= {name: str(run / name) for name in ("warmup", "control", "distill")}
-    there = {name: where for name, where in models.items() if _is_there(run, name, where)}
-    return [
-        path
-        for name, where in there.items()
-        for path in evaluate_model(where, run / "suites" / name, question)
-    ]
-
-
-def _is_there(run: Path, name: str, where: str) -> bool:
-    return not where.startswith(str(run)) or (run / name / "config.json").is_file()
+    made = {name: run / name for name in ("warmup", "control", "distill")}
+    if recipe.cut:
+        made = {"student": run / "cut"} | made
+    models = {"teacher": recipe.teacher} | ({} if recipe.cut else {"student": recipe.student})
+    models |= {name: str(path) for name, path in made.items() if (path / "config.json").is_file()}
+    with locked(run):
+        return [
+            path
+            for name, where in models.items()
+            for path in evaluate_model(where, run / "suites" / name, question)
+        ]
 
 
 def evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
@@ -117,7 +118,8 @@ def _asked(name: str, question: Question, rows: Sequence[SuiteRow], origin: str)
         "model": name,
         "profile": asdict(question.profile) | {"seeds": list(question.profile.seeds)},
         "source": origin,
-        "row_ids": [row.row_id for row in rows],
+        "rows": digest([asdict(row) for row in rows]),
+        "weights": content(name),
         "dtype": question.dtype,
     }
 
@@ -167,3 +169,4 @@ def _evaluate(
                 | result
                 | {"seconds": round(seconds, 1), "environment": describe_environment()},
             )
+            leave_if_asked()

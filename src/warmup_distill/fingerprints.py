@@ -52,7 +52,7 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
     for stage, needs in NEEDS.items():
         facts = {
             "fields": {field: _at(values, field) for field in needs.fields},
-            "contents": {path: _content(Path(path)) for path in _files(recipe, needs)},
+            "contents": {name: content(name) for name in _sources(recipe, needs)},
             "stages": [found[name] for name in needs.stages],
         }
         found[stage] = digest(facts)
@@ -88,26 +88,38 @@ def _flat(values: Any, where: str = "") -> dict[str, Any]:
     return flat
 
 
-def _files(recipe: Recipe, needs: Needs) -> list[str]:
+def _sources(recipe: Recipe, needs: Needs) -> list[str]:
     """Local files and model folders that a stage reads by itself."""
-    paths: list[str] = []
+    names: list[str] = []
     if "prompts" in needs.fields:
-        paths += [str(recipe.prompts.file or ""), recipe.teacher, recipe.student]
+        names += [str(recipe.prompts.file or ""), recipe.teacher, recipe.student]
+    if "pairs" in needs.fields:
+        names += [recipe.pairs.reward_model or ""]
     if "evaluate" in needs.fields:
-        paths += [str(benchmark.file or "") for benchmark in recipe.evaluate.benchmarks]
-    return [path for path in dict.fromkeys(paths) if path and Path(path).exists()]
+        names += [str(benchmark.file or "") for benchmark in recipe.evaluate.benchmarks]
+    return [name for name in dict.fromkeys(names) if name]
 
 
-def _content(path: Path) -> Any:
-    """The digest of a file; of a model folder, sizes and beginnings, for weights are large."""
+def content(name: str) -> Any:
+    """A digest of a local file or model folder; None for what is not on this disk.
+
+    Large files are sampled at 32 places of 256 KiB besides their size.
+    """
+    path = Path(name).expanduser()
     if path.is_dir():
-        return {
-            child.name: _beginning(child) for child in sorted(path.iterdir()) if child.is_file()
-        }
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(
+            [[one.name, _sampled(one)] for one in sorted(path.iterdir()) if one.is_file()]
+        )
+    return _sampled(path) if path.is_file() else None
 
 
-def _beginning(path: Path) -> list[Any]:
+def _sampled(path: Path) -> str:
+    size, window, places = path.stat().st_size, 2**18, 32
+    found = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
-        return [path.stat().st_size, hashlib.sha256(file.read(2**20)).hexdigest()]
+        if size <= window * places:
+            found.update(file.read())
+        for place in range(places if size > window * places else 0):
+            file.seek(place * (size - window) // (places - 1))
+            found.update(file.read(window))
+    return found.hexdigest()[:16]

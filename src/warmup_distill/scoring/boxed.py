@@ -84,7 +84,7 @@ def same_answer(found: str, expected: str) -> bool:
     if _TUPLE.fullmatch(found) and _TUPLE.fullmatch(expected):
         parts = found[1:-1].split(","), expected[1:-1].split(",")
         return len(parts[0]) == len(parts[1]) and all(map(same_answer, *parts))
-    if "=" in found and "=" not in expected:
+    if found.count("=") == 1 and "=" not in expected:
         left, _, right = found.partition("=")
         return len(left.strip()) <= 2 and same_answer(right, expected)
     return verified(found, expected)

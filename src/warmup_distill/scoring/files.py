@@ -32,12 +32,12 @@ def score_file(path: Path, metric: str) -> Iterator[RowScore]:
     """
     number = 0
     for number, (values, where) in enumerate(read_file(path), start=1):
-        prediction = _text(values, "prediction", where)
+        prediction = read_text(values, "prediction", where)
         if prediction is None:
             raise DataError(
                 f"{where}: expected a column `prediction`, but the columns are {', '.join(values)}."
             )
-        scored = METRICS[metric](prediction, _gold(values, where))
+        scored = METRICS[metric](prediction, read_gold(values, where))
         name = values.get("id")
         yield RowScore(
             id=f"{path.stem}-{number:06d}" if name is None else str(name),
@@ -48,16 +48,21 @@ def score_file(path: Path, metric: str) -> Iterator[RowScore]:
         raise DataError(f"expected rows in {path}, but there are none.")
 
 
-def _gold(values: dict[str, Any], where: str) -> Gold:
+def read_gold(values: dict[str, Any], where: str) -> Gold:
+    """What a row knows of the right answer.
+
+    Raises:
+        DataError: nothing, or it is not of the expected form.
+    """
     references = values.get("references")
     if references is None:
-        reference = _text(values, "reference", where)
+        reference = read_text(values, "reference", where)
         references = [] if reference is None else [reference]
     if not isinstance(references, list) or not all(isinstance(one, str) for one in references):
         raise DataError(
             f"{where}: expected a list of texts in `references`, got {references!r:.80}"
         )
-    answer = _text(values, "answer", where)
+    answer = read_text(values, "answer", where)
     if answer is None and not references:
         raise DataError(
             f"{where}: expected `reference`, `references` or `answer`, but the columns are "
@@ -66,7 +71,8 @@ def _gold(values: dict[str, Any], where: str) -> Gold:
     return Gold(references=references, answer=answer)
 
 
-def _text(values: dict[str, Any], name: str, where: str) -> str | None:
+def read_text(values: dict[str, Any], name: str, where: str) -> str | None:
+    """A column of a row as text; None where there is nothing."""
     value = values.get(name)
     if value is None or isinstance(value, str):
         return value

@@ -54,21 +54,24 @@ def _gsm8k(extract: Callable[[str], str | None]) -> Callable[[str, Gold], Scored
 
 def _boxed(prediction: str, gold: Gold) -> Scored:
     found = boxed_answer(prediction)
-    expected = gold.final()
-    plain = last_boxed(expected) or strict_answer(expected) or expected
-    right = found is not None and same_answer(found, tidy(plain))
+    right = found is not None and same_answer(found, tidy(_alone(gold.final())))
     return Scored(value=100.0 * right, extracted=found)
+
+
+def _alone(answer: str) -> str:
+    """A final answer out of a worked solution that boxes it or ends in `#### answer`."""
+    return last_boxed(answer) or strict_answer(answer) or answer
 
 
 def _math_string(prediction: str, gold: Gold) -> Scored:
-    found, expected = between_dollars(prediction), gold.final()
-    right = same_string(found, last_boxed(expected) or expected)
-    return Scored(value=100.0 * right, extracted=found)
+    found = between_dollars(prediction)
+    return Scored(value=100.0 * same_string(found, _alone(gold.final())), extracted=found)
 
 
 def _math_verify(prediction: str, gold: Gold) -> Scored:
     solution = gold.references[0] if gold.references else None
-    right, found = verified_output(prediction, gold.answer, solution)
+    answer = None if gold.answer is None else _alone(gold.answer)
+    right, found = verified_output(prediction, answer, solution)
     return Scored(value=100.0 * right, extracted=found or None)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from warmup_distill.bundled.problems import draw
 from warmup_distill.errors import DataError
+from warmup_distill.scoring.files import read_gold, read_text
 from warmup_distill.scoring.metrics import Gold
 from warmup_distill.sources import read_dataset, read_file
 
@@ -61,10 +62,13 @@ class Suite:
         return prompt + BOXED if self.boxed else prompt
 
 
-def _instructions(files: tuple[str, ...], hub_name: str, split: str = "test") -> Suite:
-    hub = HubSet(name=hub_name, split=split, prompt="instruction", input="input",
-                 reference="output")  # fmt: skip
-    return Suite(metrics=("rouge_l", "exact_match"), max_new_tokens=256, files=files, hub=hub)
+def _instructions(files: tuple[str, ...], hub_name: str | None) -> Suite:
+    hub = hub_name and HubSet(
+        name=hub_name, split="test", prompt="instruction", input="input", reference="output"
+    )
+    return Suite(
+        metrics=("rouge_l", "exact_match"), max_new_tokens=256, files=files, hub=hub or None
+    )
 
 
 def _mathematics(file: str, hub: HubSet) -> Suite:
@@ -94,7 +98,7 @@ SUITES: dict[str, Suite] = {
         HubSet(name="HuggingFaceH4/MATH-500", split="test", prompt="problem",
                reference="solution", answer="answer"),
     ),
-    "unni_short": _instructions(("unni_short.jsonl",), "MiniLLM/uinst"),
+    "unni_short": _instructions(("unni_short.jsonl",), None),
     "problems": Suite(metrics=("gsm8k_strict",), max_new_tokens=96),
 }  # fmt: skip
 """The seven of the paper, two smaller variants, and the problems that ship with the package."""
@@ -121,7 +125,8 @@ def read_suite(name: str, data: Path | None, limit: int | None) -> tuple[list[Su
     if not suite.files:
         return list(islice(_problems(), limit or PROBLEMS)), "bundled:problems"
     if data is None:
-        assert suite.hub is not None
+        if suite.hub is None:
+            raise DataError(f"{name} is on no hub: give --data a folder with {suite.files[0]}.")
         rows, origin = _hub_rows(suite.hub), suite.hub.name
     else:
         path = _existing(data, suite.files)
@@ -150,17 +155,17 @@ def _problems() -> Iterator[SuiteRow]:
 
 def _file_row(values: Any, where: str) -> SuiteRow:
     """Rows of `id`, `prompt`, `reference`, and where they apply `input`, `references`, `answer`."""
-    missing = [name for name in ("id", "prompt", "reference") if name not in values]
+    texts = {name: read_text(values, name, where) for name in ("id", "prompt", "reference")}
+    missing = [name for name, text in texts.items() if text is None]
     if missing:
         raise DataError(
             f"{where}: expected columns id, prompt and reference, but there is no {missing[0]}."
         )
-    gold = Gold(
-        references=values.get("references") or [values["reference"]], answer=values.get("answer")
-    )
-    return SuiteRow(
-        row_id=str(values["id"]), prompt=values["prompt"], input=values.get("input"), gold=gold
-    )
+    prompt, extra = str(texts["prompt"]), read_text(values, "input", where) or None
+    if extra is not None and not prompt.endswith(f"\n\n{extra}"):
+        raise DataError(f"{where}: expected a prompt that ends with a blank line and its input.")
+    gold = read_gold(values, where)
+    return SuiteRow(row_id=str(texts["id"]), prompt=prompt, input=extra, gold=gold)
 
 
 def _hub_rows(hub: HubSet) -> Iterator[SuiteRow]:
