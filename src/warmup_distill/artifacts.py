@@ -48,6 +48,12 @@ def _column(name: str, hint: Any) -> pa.Field:
     return pa.field(name, _ARROW_TYPES[kind], nullable=types.NoneType in options)
 
 
+def _sync(path: Path) -> None:
+    """Wait until a file is on the disk, and not only on its way there."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder to fill, which takes the place of `folder` at the end of the block.
@@ -58,6 +64,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield temporary
+        for path in filter(Path.is_file, temporary.rglob("*")):
+            _sync(path)
         temporary.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
@@ -149,8 +157,7 @@ def _replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import jinja2
-
 from warmup_distill.errors import ModelError
 
 Format = Literal["chat", "text"]
@@ -26,7 +24,7 @@ def encode_prompt(tokenizer: Any, text: str, format: Format) -> list[int]:
             return_dict=True,
             sanitize_control_tokens=True,
         )
-    except jinja2.TemplateError as error:
+    except Exception as error:  # a template is a program: it can raise anything
         raise ModelError(f"the tokenizer's chat template fails on a prompt: {error}") from error
     return list(encoded["input_ids"])
 

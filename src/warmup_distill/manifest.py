@@ -12,22 +12,25 @@ from warmup_distill.artifacts import read_json, write_json, write_text
 from warmup_distill.config import Recipe
 from warmup_distill.environment import describe_environment
 from warmup_distill.errors import RunError
-from warmup_distill.fingerprints import changed_fields, fingerprints
+from warmup_distill.fingerprints import changed_fields
 from warmup_distill.locking import HOLDER, LOCK
 from warmup_distill.recipe import dump_recipe, load_recipe
 
 FOLDERS = {
     "prompts": ("prompts",),
-    "cut": ("cut", "checkpoints/cut", "signals/cut", "completions/cut.parquet"),
+    "cut": ("cut", "checkpoints/cut"),
     "rollouts": (),  # its parts know what they depend on, and are looked at one by one
     "pairs": ("pairs",),
     "warmup": ("warmup", "checkpoints/warmup"),
-    "distill": ("distill", "checkpoints/distill", "signals/distill", "completions/distill.parquet"),
+    "distill": ("distill", "checkpoints/distill"),
     "control": ("control", "checkpoints/control"),
     "evaluate": ("evaluate",),
     "report": ("report",),
 }
-"""What a stage leaves, below the run directory; removed before it is done again."""
+"""What a stage leaves, below the run directory; removed before it is done again.
+
+The teacher's signals and completions know by themselves what they depend on.
+"""
 
 
 _REMEDY = (
@@ -45,12 +48,13 @@ class Manifest:
     def path(self) -> Path:
         return self.folder / "manifest.json"
 
-    def open(self, recipe: Recipe, *, redo: bool = False) -> None:
+    def open(self, recipe: Recipe, known: dict[str, str], *, redo: bool = False) -> None:
         """Start the run directory, or make sure that it belongs to this recipe.
 
         Args:
-            redo: where the recipe or a file has changed, remove what depends on it, to be done
-                again, and follow the recipe from now on.
+            known: the recipe's fingerprints.
+            redo: where the recipe or a file has changed, what depends on it is done again, and the
+                run follows the recipe from now on.
 
         Raises:
             RunError: the folder belongs to another recipe (what differs is named) and `redo` is
@@ -60,39 +64,50 @@ class Manifest:
         if not ours.exists():
             self._start(recipe)
             return
+        self._sweep()
         if not self.path.exists():
             self._write_new()
         before = load_recipe(ours)
-        stale = self.stale(before, recipe)
-        changed = changed_fields(before, recipe)
+        stale, changed = self.stale(known), changed_fields(before, recipe)
         if (stale or changed) and not redo:
             raise RunError(_what_differs(self.folder, changed, stale))
-        for stage in stale:
-            self._clear(stage)
+        if stale:
+            manifest = self._read()
+            manifest["stages"] = {k: v for k, v in manifest["stages"].items() if k not in stale}
+            write_json(self.path, manifest)
         if before != recipe:
             write_text(ours, dump_recipe(recipe))
 
-    def stale(self, before: Recipe, recipe: Recipe) -> list[str]:
-        """Stages of which something exists that the recipe as it is now would not give."""
-        old, new = fingerprints(before), fingerprints(recipe)
+    def stale(self, known: dict[str, str]) -> list[str]:
+        """Stages that were begun or done with other fingerprints."""
         done = self._read()["stages"] if self.path.exists() else {}
         return [
             stage
-            for stage in new
-            if done.get(stage, {}).get("fingerprint", old[stage]) != new[stage]
+            for stage, fingerprint in known.items()
+            if stage in done and done[stage].get("fingerprint") != fingerprint
         ]
 
     def complete(self, stage: str) -> bool:
-        return self.path.exists() and stage in self._read()["stages"]
+        if not self.path.exists():
+            return False
+        return bool(self._read()["stages"].get(stage, {}).get("state") == "complete")
 
-    def record(self, stage: str, recipe: Recipe, seconds: float, counts: dict[str, Any]) -> None:
+    def begin(self, stage: str, fingerprint: str) -> None:
+        """Note what an open stage depends on; what it finds was left by itself or is removed."""
+        manifest = self._read()
+        if stage not in manifest["stages"]:
+            self._clear(stage)
+            manifest["stages"][stage] = {"state": "open", "fingerprint": fingerprint}
+            write_json(self.path, manifest)
+
+    def record(self, stage: str, fingerprint: str, seconds: float, counts: dict[str, Any]) -> None:
         """Mark a stage as complete."""
         manifest = self._read()
         manifest["stages"][stage] = {
             "state": "complete",
             "seconds": round(seconds, 2),
             "counts": counts,
-            "fingerprint": fingerprints(recipe)[stage],
+            "fingerprint": fingerprint,
         }
         write_json(self.path, manifest)
 
@@ -104,9 +119,10 @@ class Manifest:
         stages = found.get("stages") if isinstance(found, dict) else None
         if not isinstance(stages, dict) or not all(isinstance(s, dict) for s in stages.values()):
             raise RunError(f"{self.path} is no manifest of this program. {_REMEDY}")
-        return found
+        return dict(found)
 
     def _start(self, recipe: Recipe) -> None:
+        self._sweep()
         known = {self.path, self.folder / LOCK, self.folder / HOLDER}
         if set(self.folder.glob("*")) - known:
             raise RunError(
@@ -119,17 +135,26 @@ class Manifest:
     def _write_new(self) -> None:
         write_json(self.path, {"name": self.folder.name, **describe_environment(), "stages": {}})
 
+    def _sweep(self) -> None:
+        """Remove what a killed process had half written, which only its own name gives away."""
+        for pattern in (".manifest.json.*.tmp", ".recipe.yaml.*.tmp"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+        if not self.path.exists():
+            return
+        for path in list(self.folder.rglob(".*.*")):
+            if path.is_file() and path.suffix == ".tmp":
+                path.unlink()
+            elif path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+
     def _clear(self, stage: str) -> None:
-        """Remove what a stage left, and only then its entry: a kill in between loses nothing."""
         for name in FOLDERS[stage]:
             path = self.folder / name
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        manifest = self._read()
-        if manifest["stages"].pop(stage, None):
-            write_json(self.path, manifest)
 
 
 def _what_differs(folder: Path, changed: dict[str, tuple[Any, Any]], stale: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,14 +10,15 @@ from typing import Any
 
 from warmup_distill.chat import Format
 from warmup_distill.config import Recipe, Source
-from warmup_distill.errors import RunError
+from warmup_distill.errors import DataError, ModelError, RunError
+from warmup_distill.fingerprints import fingerprints
 from warmup_distill.locking import locked
 from warmup_distill.manifest import Manifest
-from warmup_distill.models import require_weights
+from warmup_distill.models import load_config, require_weights
 from warmup_distill.prompting import read_prompts
 from warmup_distill.session import Session
 from warmup_distill.stages.distill import cut_student, distill_control, distill_warmed_up
-from warmup_distill.stages.evaluate import evaluate_models
+from warmup_distill.stages.evaluate import evaluate_models, read_benchmark
 from warmup_distill.stages.pairs import write_pairs
 from warmup_distill.stages.prompts import write_prompts
 from warmup_distill.stages.report import make_report
@@ -68,12 +70,19 @@ def run(recipe: Recipe, folder: str | Path, *, redo: bool = False) -> Path:
 
 @contextlib.contextmanager
 def opened(recipe: Recipe, folder: Path, *, redo: bool = False) -> Iterator[Session]:
-    """Check what can be checked, then hold the run directory for this process alone."""
+    """Check what can be checked, then hold the run directory for this process alone.
+
+    Raises:
+        WarmupDistillError: something is wrong; nothing was written or removed.
+    """
     session = Session(folder, recipe)
-    if not folder.exists() or not any(folder.iterdir()):
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"expected a folder at {folder}, but it is a file. Name another one.")
+    if redo or not folder.exists() or not any(folder.iterdir()):
         preflight(session)
     with locked(folder):
-        Manifest(folder).open(recipe, redo=redo)
+        session.fingerprints = fingerprints(recipe)
+        Manifest(folder).open(recipe, session.fingerprints, redo=redo)
         yield session
 
 
@@ -86,14 +95,43 @@ def preflight(session: Session) -> None:
     length = recipe.rollouts.max_new_tokens
     _require_prompts(session, recipe.prompts, length)
     for benchmark in recipe.evaluate.benchmarks:
-        _require_prompts(session, benchmark, benchmark.max_new_tokens or length)
+        read_benchmark(session, benchmark)
+    require_fitting(session)
+
+
+def require_fitting(session: Session) -> None:
+    """What the recipe asks of the models beyond their files.
+
+    Raises:
+        ModelError: a layer to keep does not exist, or drawn completions do not fit.
+    """
+    recipe, context = session.recipe, session.context
+    for name, section in (("distill", recipe.distill), ("cut", recipe.cut)):
+        longest = section.completions.max_new_tokens if section else None
+        if longest is not None and longest >= context:
+            raise ModelError(
+                f"{name}.completions.max_new_tokens is {longest}, but the models read {context} "
+                "tokens, prompt included. Lower it."
+            )
+    layers = load_config(recipe.student).get_text_config().num_hidden_layers
+    if recipe.cut and recipe.cut.keep_layers[-1] >= layers:
+        raise ModelError(
+            f"cut.keep_layers names layer {recipe.cut.keep_layers[-1]}, but the student has layers "
+            f"0 to {layers - 1}."
+        )
 
 
 def _require_prompts(session: Session, source: Source, max_new_tokens: int) -> None:
     format: Format = session.recipe.prompts.format
-    read_prompts(
+    prompts, _ = read_prompts(
         source, session.tokenizer, format, context=session.context, max_new_tokens=max_new_tokens
     )
+    adaptive = session.recipe.distill.completions.adaptive
+    if adaptive and adaptive.validation_rows >= len(prompts):
+        raise DataError(
+            f"distill.completions.adaptive holds {adaptive.validation_rows} rows out for "
+            f"validation, but there are only {len(prompts)} prompts. Lower validation_rows."
+        )
 
 
 def run_stage(session: Session, stage: str) -> None:
@@ -113,9 +151,11 @@ def run_stage(session: Session, stage: str) -> None:
                 f"{stage} needs the stage {before}, which {session.folder} does not have yet. "
                 f"Run `warmup-distill {before} RECIPE` first, or all with `warmup-distill run`."
             )
+    manifest.begin(stage, session.fingerprints[stage])
     began = time.perf_counter()
     counts = STAGES[stage](session)
-    manifest.record(stage, session.recipe, time.perf_counter() - began, counts)
+    manifest.record(stage, session.fingerprints[stage], time.perf_counter() - began, counts)
+    shutil.rmtree(session.folder / "checkpoints" / stage, ignore_errors=True)
     logger.info("%s: %s", stage, describe(stage, counts))
     leave_if_asked()
 

@@ -23,6 +23,8 @@ class Session:
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         self.folder = folder
         self.recipe = recipe
+        self.fingerprints: dict[str, str] = {}
+        """What each stage depends on, as it was when the run directory was opened."""
 
     @cached_property
     def tokenizer(self) -> Any:

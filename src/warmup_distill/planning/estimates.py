@@ -3,12 +3,11 @@
 Bytes are counted in float32 for what is trained, in the recipe's dtype for what only runs.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from warmup_distill.chat import encode_reference
-from warmup_distill.config import DistillSection, Recipe
+from warmup_distill.config import Recipe
 from warmup_distill.config.training import TrainSection
 from warmup_distill.pipeline import stages_of
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts
@@ -48,7 +47,7 @@ def tokens(recipe: Recipe, facts: Facts, tokenizer: Any) -> Tokens:
     return Tokens(
         sampled=sampled,
         continued=sampled,
-        distilled=_distilled(recipe.distill, facts.data, tokenizer),
+        distilled=_distilled(recipe, facts.data, tokenizer),
         evaluated=evaluated,
     )
 
@@ -61,7 +60,8 @@ def memory(recipe: Recipe, facts: Facts) -> dict[str, int]:
     logits = LIVE_LOGITS * 4 * LOGITS_AT_ONCE
     cache = size * (facts.teacher.cache_numbers + facts.student.cache_numbers)
     longest = max(facts.data.lengths) + recipe.rollouts.max_new_tokens
-    pair_tokens = recipe.warmup.per_device_train_batch_size * longest
+    endings = recipe.rollouts.max_new_tokens
+    pair_tokens = recipe.warmup.per_device_train_batch_size * (longest + endings)
     row_tokens = recipe.distill.per_device_train_batch_size * min(
         longest, recipe.distill.max_length
     )
@@ -108,15 +108,20 @@ def _trained(model: ModelFacts, section: TrainSection, tokens_at_once: int) -> i
     return weights + tokens_at_once * (kept * model.layers + per_layer)
 
 
-def _distilled(section: DistillSection, data: DataFacts, tokenizer: Any) -> int:
-    lengths = _row_lengths(data, tokenizer, section.max_length)
+def _distilled(recipe: Recipe, data: DataFacts, tokenizer: Any) -> int:
+    section = recipe.distill
+    drawn = section.completions.max_new_tokens or recipe.rollouts.max_new_tokens
+    if section.completions.source == "teacher" or section.completions.student_share == 1:
+        lengths = [min(section.max_length, length + drawn) for length in data.lengths]
+    else:
+        lengths = _row_lengths(data, tokenizer, section.max_length)
     if section.max_steps is None:
         return round(sum(lengths) * section.num_train_epochs)
     rows = section.per_device_train_batch_size * section.gradient_accumulation_steps
     return round(section.max_steps * rows * sum(lengths) / max(1, len(lengths)))
 
 
-def _row_lengths(data: DataFacts, tokenizer: Any, longest: int) -> Sequence[int]:
+def _row_lengths(data: DataFacts, tokenizer: Any, longest: int) -> list[int]:
     return [
         min(longest, len(prompt.prompt_ids) + len(encode_reference(tokenizer, prompt.reference)))
         for prompt in data.prompts

@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM
 
 from warmup_distill.chat import decode_prompt
 from warmup_distill.config import Source
-from warmup_distill.errors import WarmupDistillError
+from warmup_distill.errors import ModelError, WarmupDistillError
 from warmup_distill.models import load_config, require_weights
+from warmup_distill.pipeline import require_fitting
 from warmup_distill.prompting import read_prompts
 from warmup_distill.records import Prompt
 from warmup_distill.session import Session
@@ -90,6 +91,7 @@ def gather(session: Session) -> Facts:
         return facts
     length = recipe.rollouts.max_new_tokens
     facts.data = facts.attempt(lambda: _read(session, recipe.prompts, length))
+    facts.attempt(lambda: require_fitting(session))
     if facts.data:
         facts.first_prompt = decode_prompt(session.tokenizer, facts.data.prompts[0].prompt_ids)
     for one in recipe.evaluate.benchmarks:
@@ -102,7 +104,16 @@ def gather(session: Session) -> Facts:
 def model_facts(name: str) -> ModelFacts:
     """The size of a model; its weights are not touched."""
     config = load_config(name)
-    text: Any = config.get_text_config()
+    try:
+        return _facts(name, config)
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{name} is no causal language model of a known kind ({config.model_type}): {error}"
+        ) from error
+
+
+def _facts(name: str, config: Any) -> ModelFacts:
+    text = config.get_text_config()
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config, trust_remote_code=False

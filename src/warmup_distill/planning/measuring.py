@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from datasets import Dataset
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from warmup_distill.engines.transformers import TransformersEngine
-from warmup_distill.models import load_model
+from warmup_distill.models import cut_layers, load_model
 from warmup_distill.planning.estimates import Tokens
 from warmup_distill.planning.facts import Facts
 from warmup_distill.records import Prompt
@@ -38,6 +39,7 @@ def measure(session: Session, facts: Facts, counted: Tokens) -> dict[str, float]
     found = {
         "rollouts": rolling * counted.sampled / sampled,
         "warmup": per_trained * pair_tokens,
+        "cut": per_trained * _healed(session, counted) if settings.cut else 0.0,
         "distill": distilling,
         "control": distilling if settings.control else 0.0,
         "evaluate": rolling * counted.evaluated / sampled,
@@ -45,11 +47,18 @@ def measure(session: Session, facts: Facts, counted: Tokens) -> dict[str, float]
     return {stage: seconds for stage, seconds in found.items() if seconds}
 
 
+def _healed(session: Session, counted: Tokens) -> float:
+    """Tokens of the healing: those of an epoch of the distillation, as often as it goes."""
+    cut, distill = session.recipe.cut, session.recipe.distill
+    assert cut is not None
+    return counted.distilled / (distill.num_train_epochs or 1) * cut.num_train_epochs * cut.heal
+
+
 def _roll_out(session: Session, prompts: list[Prompt]) -> tuple[float, int]:
     """Seconds of the rollouts of some prompts, and how many tokens were sampled."""
     settings = session.recipe.rollouts
     engine = TransformersEngine(
-        session.student(), session.teacher, session.vocabulary, settings.batch_tokens
+        _student(session), session.teacher, session.vocabulary, settings.batch_tokens
     )
     rollouts, seconds = _timed(lambda: roll_out(engine, prompts, settings, session.recipe.seed))
     return seconds, sum(len(rollout.completion_ids) for rollout in rollouts)
@@ -65,7 +74,7 @@ def _train(session: Session, prompts: list[Prompt]) -> float:
     ]
     with tempfile.TemporaryDirectory() as folder:
         trainer = DistillTrainer(
-            model=load_model(session.recipe.student),
+            model=_student(session),
             teacher=session.teacher,
             vocabulary=session.vocabulary,
             args=TrainingArguments(
@@ -76,6 +85,8 @@ def _train(session: Session, prompts: list[Prompt]) -> float:
                 save_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
+                use_cpu=not torch.cuda.is_available(),
+                dataloader_pin_memory=torch.cuda.is_available(),
                 activation_checkpointing=section.activation_checkpointing,
             ),
             train_dataset=Dataset.from_list(rows),
@@ -83,6 +94,12 @@ def _train(session: Session, prompts: list[Prompt]) -> float:
         trainer.remove_callback(PrinterCallback)
         _, seconds = _timed(trainer.train)
     return seconds / sum(len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows)
+
+
+def _student(session: Session) -> PreTrainedModel:
+    """The student as it will be when the rollouts begin, but for the healing of a cut one."""
+    model, cut = load_model(session.recipe.student), session.recipe.cut
+    return cut_layers(model, cut.keep_layers) if cut else model
 
 
 def _timed(work: Callable[[], Result]) -> tuple[Result, float]:

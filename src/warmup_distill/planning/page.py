@@ -4,13 +4,13 @@ import shutil
 from pathlib import Path
 
 from warmup_distill.config import Recipe
+from warmup_distill.fingerprints import fingerprints
 from warmup_distill.manifest import Manifest
 from warmup_distill.page.words import clean, count, duration
 from warmup_distill.pipeline import stages_of
 from warmup_distill.planning.estimates import Tokens, disk, memory, tokens
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts, gather
 from warmup_distill.planning.measuring import measure
-from warmup_distill.recipe import load_recipe
 from warmup_distill.session import Session
 
 LONGEST_PROMPT = 600
@@ -33,7 +33,8 @@ def plan(recipe: Recipe, folder: Path, *, measured: bool) -> tuple[str, list[str
         counted = tokens(recipe, facts, session.tokenizer)
         lines += _sizes(recipe, facts, counted, folder)
         if measured and not facts.problems:
-            lines += _times(measure(session, facts, counted))
+            seconds = facts.attempt(lambda: measure(session, facts, counted))
+            lines += _times(seconds) if seconds else []
         elif not measured:
             lines += ["time       add --measure: loads the weights and times a few prompts"]
     if facts.problems:
@@ -78,11 +79,10 @@ def _source(name: str, data: DataFacts) -> str:
 
 def _stages(folder: Path, recipe: Recipe) -> list[str]:
     manifest = Manifest(folder)
-    begun = (folder / "recipe.yaml").is_file()
-    stale = manifest.stale(load_recipe(folder / "recipe.yaml"), recipe) if begun else []
+    stale = manifest.stale(fingerprints(recipe))
     states = []
     for stage in stages_of(recipe):
-        complete = begun and manifest.complete(stage)
+        complete = manifest.complete(stage)
         state = "to be redone" if complete and stage in stale else "complete"
         states.append(f"{stage} {state if complete else 'to do'}")
     return [f"stages     {', '.join(states)}"]

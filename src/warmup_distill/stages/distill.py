@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from warmup_distill.artifacts import read_parts
 from warmup_distill.config import CutSection, DistillSection
 from warmup_distill.errors import DataError
+from warmup_distill.fingerprints import content
 from warmup_distill.models import cut_layers, load_model, save_model
 from warmup_distill.records import Prompt
 from warmup_distill.session import Session
@@ -93,6 +94,7 @@ def _rows(
             prompts,
             section,
             session.folder / "completions" / f"{_owner(section)}.parquet",
+            name=[session.recipe.teacher, content(session.recipe.teacher)],
             max_new_tokens=_longest(session, section),
             batch_tokens=session.recipe.rollouts.batch_tokens,
             seed=session.recipe.seed,
@@ -148,5 +150,5 @@ def _signals(
         section.teacher_signal,
         top_k=section.top_k,
         temperature=section.temperature,
-        teacher_name=session.recipe.teacher,
+        teacher_name=f"{session.recipe.teacher} {content(session.recipe.teacher)}",
     )

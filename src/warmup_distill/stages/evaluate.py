@@ -20,6 +20,7 @@ from warmup_distill.scoring.agreement import measure_agreement
 from warmup_distill.scoring.metrics import METRICS, Gold
 from warmup_distill.scoring.statistics import estimate
 from warmup_distill.session import Session
+from warmup_distill.stopping import leave_if_asked
 
 DECODINGS: tuple[tuple[Literal["greedy", "sampled"], float], ...] = (
     ("greedy", 0.0),
@@ -35,11 +36,12 @@ def evaluate_models(session: Session) -> dict[str, int]:
     if recipe.control:
         models["control"] = str(session.folder / "control")
     models["distill"] = str(session.folder / "distill")
-    benchmarks = [(b, _prompts(session, b)) for b in recipe.evaluate.benchmarks]
+    benchmarks = [(b, read_benchmark(session, b)) for b in recipe.evaluate.benchmarks]
     total = len(models) * len(DECODINGS) * sum(len(prompts) for _, prompts in benchmarks)
     with tqdm(total=total, desc="evaluate", unit="completion") as bar:
         for name, where in models.items():
             _evaluate_model(session, name, where, benchmarks, bar)
+            leave_if_asked()
     return {"models": len(models), "completions": total}
 
 
@@ -135,7 +137,12 @@ def _predict(
     )
 
 
-def _prompts(session: Session, benchmark: Benchmark) -> list[Prompt]:
+def read_benchmark(session: Session, benchmark: Benchmark) -> list[Prompt]:
+    """The prompts of a benchmark, each with what its metric needs.
+
+    Raises:
+        DataError: they cannot be read, or one has nothing to be held to.
+    """
     prompts, _ = read_prompts(
         benchmark,
         session.tokenizer,

@@ -54,11 +54,11 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         with self.policy.following():
             loss = inside_forward(model, lambda: self.summed_loss(inputs)) / total
         if not torch.isfinite(loss):
+            rows = inputs["rows"].tolist() if "rows" in inputs else "(not numbered)"
             raise NumbersError(
-                f"the loss of step {self.state.global_step + 1} is {float(loss)}, in the rows "
-                f"{inputs['rows'].tolist() if 'rows' in inputs else '(not numbered)'} of the "
-                "training data. The last checkpoint is kept. Lower the learning rate, or look at "
-                "these rows."
+                f"the loss of step {self.state.global_step + 1} is {float(loss.detach())}, in the "
+                f"rows {rows} of the training data. The last checkpoint is kept. Lower the "
+                "learning rate, or look at these rows."
             )
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # for gradients are averaged over them
@@ -132,9 +132,12 @@ def _without_adapters(model: Any) -> PreTrainedModel:
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """The reference was scored without dropout, so the policy starts from it without dropout."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
+    """The reference was scored without dropout, so the policy starts from it without dropout.
+
+    Dropout of adapters stays: the recipe asks for it by name, and new adapters add nothing.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # type: ignore[assignment]
+            module.attention_dropout = 0.0

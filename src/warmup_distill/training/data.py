@@ -7,11 +7,12 @@ from typing import Any
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from warmup_distill.artifacts import read_records, write_records
+from warmup_distill.artifacts import read_notes, read_records, write_records
 from warmup_distill.chat import encode_reference
 from warmup_distill.config import DistillSection
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
+from warmup_distill.fingerprints import digest
 from warmup_distill.randomness import stream
 from warmup_distill.records import Completion, Prompt
 from warmup_distill.vocabulary import Vocabulary
@@ -65,16 +66,22 @@ def teacher_completions(
     section: DistillSection,
     path: Path,
     *,
+    name: Any,
     max_new_tokens: int,
     batch_tokens: int,
     seed: int,
 ) -> dict[str, list[int]]:
-    """One completion of the teacher for each prompt, by its id; read from `path` if it is there.
+    """One completion of the teacher for each prompt, by its id; kept in `path` for the next time.
+
+    `name` is what tells this teacher from others.
 
     Source: Kim and Rush 2016, arXiv:1606.07947, section 3.2 (sequence-level distillation), with a
     draw in place of the beam.
     """
-    if not path.exists():
+    facts = [vocabulary.size, max_new_tokens, section.completions.temperature, seed, name,
+             [[prompt.prompt_id, prompt.prompt_ids] for prompt in prompts]]  # fmt: skip
+    notes = {"of": digest(facts)}
+    if read_notes(path) != notes:
         with tqdm(total=len(prompts), desc="teacher", unit="completion") as bar:
             engine = TransformersEngine(teacher, teacher, vocabulary, batch_tokens, bar.update)
             samples = engine.sample(
@@ -87,5 +94,5 @@ def teacher_completions(
             Completion(prompt_id=p.prompt_id, completion_ids=s.ids, finish_reason=s.finish_reason)
             for p, (s,) in zip(prompts, samples, strict=True)
         ]
-        write_records(path, Completion, records)
+        write_records(path, Completion, records, notes)
     return {record.prompt_id: record.completion_ids for record in read_records(path, Completion)}

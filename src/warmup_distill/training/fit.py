@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from datasets import Dataset
 from tqdm import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from warmup_distill.artifacts import read_json, write_json, write_text
 from warmup_distill.config import LoraSection, TrainSection
@@ -82,25 +81,43 @@ def fit(
     callbacks = [ProgressBar(folder.name), LeaveWhenAsked(), watch, Sealing(about, trainer)]
     for callback in filter(None, callbacks):
         trainer.add_callback(callback)
-    _train(trainer, newest_whole(scratch, about))
+    _train(trainer, newest_whole(scratch, about), watch)
     trained = _whole(policy, merge=section.lora is not None, dtype=original_dtype)
     save_model(trained, tokenizer, folder)
     history = [line for line in trainer.state.log_history if "loss" in line]
     write_text(folder / "trainer_log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
     if watch:
         write_json(folder / "watch.json", watch.history)
-    shutil.rmtree(scratch, ignore_errors=True)
     counts = {"rows": len(rows), "steps": trainer.state.global_step}
     return counts | (watch.counts() if watch else {})
 
 
-def _train(trainer: GloballyNormalizedTrainer, checkpoint: Path | None) -> None:
-    if checkpoint is not None:
+def _train(
+    trainer: GloballyNormalizedTrainer, checkpoint: Path | None, watch: Watch | None
+) -> None:
+    if checkpoint is None:
+        trainer.train()
+    else:
         logger.info("going on from %s", checkpoint)
-        trainer.restore(read_json(checkpoint / OWN_STATE))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        _go_on(trainer, checkpoint, watch)
     if trainer.state.global_step < trainer.state.max_steps:
         leave_if_asked()  # else it ended by itself
+
+
+def _go_on(trainer: GloballyNormalizedTrainer, checkpoint: Path, watch: Watch | None) -> None:
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    if watch:
+        watch.recall(state.global_step)
+    ended = state.global_step >= state.max_steps or (watch is not None and watch.leads_away())
+    if not ended:
+        trainer.restore(read_json(checkpoint / OWN_STATE))
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+        return
+    # The trainer would take one step more. Only what follows the training is left to do.
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state = state
+    if watch:
+        watch.keep_best()
 
 
 def _digest(rows: Sequence[dict[str, Any]]) -> str:

@@ -20,6 +20,7 @@ from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.randomness import stream
 from warmup_distill.records import Prompt
 from warmup_distill.scoring.agreement import Agreement, measure_agreement
+from warmup_distill.stopping import asked
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +63,13 @@ class Watch(TrainerCallback):
         """The examination that found the policy nearest to its teacher."""
         return min(self.history, key=lambda one: one["watch_kl"])
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def recall(self, step: int) -> None:
+        """Take up what was examined up to the step of a checkpoint."""
         path = self.folder / "watch.json"
-        if state.global_step and path.exists():
-            known = read_json(path)
-            self.history = [one for one in known if one["step"] <= state.global_step]
+        known = read_json(path) if path.exists() else []
+        self.history = [one for one in known if one["step"] <= step]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self.history:
             self._examine(0)
 
@@ -76,7 +79,7 @@ class Watch(TrainerCallback):
             return
         if self.history[-1]["step"] < step:
             self._examine(step)
-        if self._leads_away():
+        if self.leads_away():
             logger.warning(
                 "warmup: stopped after step %d: on held-out prompts the student is further from "
                 "its teacher than it came, %d times in a row. Its best point is kept (step %d). "
@@ -86,15 +89,23 @@ class Watch(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if asked() is None:
+            self.keep_best()
+
+    def keep_best(self) -> None:
+        """Put the weights of the best point into the model."""
         if self.best["step"] != self.history[-1]["step"]:
-            weights = load_file(self.folder / "best.safetensors")
+            weights = load_file(self._best_file(self.best))
             self.trainer.model.load_state_dict(weights, strict=False)
+
+    def _best_file(self, examined: dict[str, float]) -> Path:
+        return self.folder / f"best-{int(examined['step'])}.safetensors"
 
     def counts(self) -> dict[str, int]:
         """For the manifest: where the best point was, and whether the training was stopped."""
-        return {"best_step": int(self.best["step"]), "stopped": int(self._leads_away())}
+        return {"best_step": int(self.best["step"]), "stopped": int(self.leads_away())}
 
-    def _leads_away(self) -> bool:
+    def leads_away(self) -> bool:
         """Further from the teacher than at the start, so many times in a row."""
         start, later = self.history[0], self.history[1:][-self.given.section.patience :]
         worse = [
@@ -111,9 +122,8 @@ class Watch(TrainerCallback):
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.best["step"] == step:
             state = self.trainer.model.state_dict()
-            kept = {name: tensor.contiguous().clone() for name, tensor in state.items()}
-            save_file(kept, self.folder / "best.safetensors.part")
-            (self.folder / "best.safetensors.part").replace(self.folder / "best.safetensors")
+            kept = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+            save_file(kept, self._best_file(self.best))
         write_json(self.folder / "watch.json", self.history)
 
     def _agreement(self) -> Agreement:

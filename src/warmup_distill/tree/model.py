@@ -96,6 +96,7 @@ class TreeModel:
     def _require_known_head(self) -> None:
         ids = torch.arange(min(4, self.vocabulary.size), device=self.device)[None]
         expected = self.model(input_ids=ids).logits[..., : self.vocabulary.size].float()
+        require_finite(expected)
         found = self.logits(self._body(input_ids=ids).last_hidden_state)
         if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3):
             raise ModelError(
@@ -123,18 +124,18 @@ def gather_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     return chosen - logits.logsumexp(-1)
 
 
-def require_finite(logprobs: Tensor) -> Tensor:
-    """The log-probabilities, all of them finite.
+def require_finite(values: Tensor) -> Tensor:
+    """Logits or log-probabilities, all of them finite.
 
     Raises:
         NumbersError: one is not.
     """
-    if not torch.isfinite(logprobs).all():
+    if not torch.isfinite(values).all():
         raise NumbersError(
-            "a log-probability is not finite: a model's weights are broken, or overflow in their "
-            "dtype. Try dtype float32, and look at the model by itself."
+            "a logit or log-probability is not finite: a model's weights are broken, or overflow "
+            "in their dtype. Try dtype float32, and look at the model by itself."
         )
-    return logprobs
+    return values
 
 
 def _after_head(config: Any) -> Callable[[Tensor], Tensor]:

@@ -1,0 +1,80 @@
+"""`plan`: one page, all problems at once, nothing written and no weights loaded."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_run import small_recipe
+from transformers import PreTrainedModel
+
+from warmup_distill.cli import main
+from warmup_distill.models import BUNDLED
+from warmup_distill.pipeline import opened, run_stage
+from warmup_distill.planning.facts import model_facts
+from warmup_distill.planning.page import plan
+from warmup_distill.recipe import dump_recipe
+
+
+def no_weights(*_: Any, **__: Any) -> None:
+    raise AssertionError("weights were loaded")
+
+
+def test_the_page_says_what_a_run_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", no_weights)
+    page, problems = plan(small_recipe(), tmp_path / "run", measured=False)
+    assert problems == [] and not (tmp_path / "run").exists()
+    for part in ("bundled:teacher: llama, 0.8 M parameters", "12 from bundled:problems",
+                 "<|user|>", "prompts to do", "at most 3,072 to sample", "free:"):  # fmt: skip
+        assert part in page
+
+
+def test_the_page_shows_what_is_done_and_what_would_be_redone(tmp_path: Path) -> None:
+    with opened(small_recipe(), tmp_path / "run") as session:
+        for stage in ("prompts", "rollouts", "pairs"):
+            run_stage(session, stage)
+    page, _ = plan(small_recipe(), tmp_path / "run", measured=False)
+    assert "prompts complete, rollouts complete, pairs complete, warmup to do" in page
+    other = small_recipe(pairs={"max_per_prompt": 1})
+    page, _ = plan(other, tmp_path / "run", measured=False)
+    assert "prompts complete, rollouts complete, pairs to be redone" in page
+
+
+def test_measured_it_estimates_the_time_of_every_stage(tmp_path: Path) -> None:
+    page, _ = plan(small_recipe(), tmp_path / "run", measured=True)
+    (line,) = [line for line in page.splitlines() if line.startswith("time")]
+    for stage in ("rollouts", "warmup", "distill", "control", "evaluate"):
+        assert f"{stage} " in line
+
+
+def test_all_problems_come_at_once_and_exit_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"question": "a"}) + "\n", encoding="utf-8")
+    recipe = tmp_path / "recipe.yaml"
+    benchmark = {"name": "b", "file": "nowhere.jsonl", "answer_column": "answer"}
+    broken = small_recipe(
+        prompts={"file": str(rows), "reference_column": "answer"},
+        evaluate={"benchmarks": [benchmark]},
+        cut={"keep_layers": [0, 9]},
+    )
+    recipe.write_text(dump_recipe(broken), encoding="utf-8")
+    argv = ["warmup-distill", "plan", str(recipe), "--output-dir", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    page = capsys.readouterr().out
+    for problem in ("expected a column `prompt`", "nowhere.jsonl, but there is none",
+                    "keep_layers names layer 9"):  # fmt: skip
+        assert problem in page
+
+
+def test_sizes_come_from_the_configuration_alone() -> None:
+    facts = model_facts("bundled:student")
+    # 3 layers of keys and values, 2 heads of 16 numbers each
+    assert facts.cache_numbers == 2 * 3 * 2 * 16
+    card = json.loads((BUNDLED / "student" / "card.json").read_text(encoding="utf-8"))
+    assert facts.parameters == card["parameters"]
