@@ -262,6 +262,24 @@ def test_a_run_s_models_are_evaluated_at_once(
     assert "gsm8k_strict" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--limit", "3"), "--limit has no effect here: it belongs to `evaluate` with --suite"),
+        (("--suite", "problems", "--redo"), "--redo has no effect here"),
+        (("--suite", "problems,gsm9k"), "expected suites from dolly"),
+    ],
+)
+def test_an_option_of_evaluate_without_effect_is_a_mistake(
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert invoke(monkeypatch, "evaluate", "bundled:student", *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_every_stage_is_a_command() -> None:
     text = CliRunner().invoke(app, ["--help"]).output
     for command in ("run", "prompts", "rollouts", "pairs", "warmup", "distill", "evaluate"):

@@ -153,6 +153,11 @@ def evaluate_command(
     redo: Redo = False,
 ) -> None:
     """Score every model of a run, or any model on the field's benchmarks."""
+    _require_fitting_options(
+        suite,
+        for_suites={"--limit": limit, "--data": data, "--max-new-tokens": max_new_tokens},
+        for_stages={"--set": set_, "--redo": redo},
+    )
     if suite is None:
         _stage_command("evaluate")(Path(target), set_, output_dir, redo)
         return
@@ -167,6 +172,19 @@ def evaluate_command(
         paths = evaluate_model(target, output_dir or Path("evaluations") / slug, question)
     Console(markup=False).print(suite_table(paths))
     print(f"\nResults: {paths[0].parent if not is_run(target) else Path(target) / 'suites'}")
+
+
+def _require_fitting_options(
+    suite: str | None, *, for_suites: dict[str, object], for_stages: dict[str, object]
+) -> None:
+    """An option that would have no effect is a mistake."""
+    useless = for_suites if suite is None else for_stages
+    for name, value in useless.items():
+        if value:
+            raise RunError(
+                f"{name} has no effect here: it belongs to `evaluate` "
+                + ("with --suite." if suite is None else "of a recipe, without --suite.")
+            )
 
 
 @app.command("score")
@@ -206,7 +224,7 @@ def plan_command(
         bool, typer.Option("--measure", help="Load the weights and estimate the time.")
     ] = False,
 ) -> None:
-    """Check everything that can be known before weights are loaded; nothing is written."""
+    """Check what can be known before weights are loaded: faults, memory, disk, time."""
     from warmup_distill.planning.page import plan
     from warmup_distill.recipe import load_recipe
 
