@@ -307,6 +307,18 @@ def test_a_log_with_a_loss_that_is_not_a_number_still_draws(tmp_path: Path, toke
     assert "nan" not in page.lower().split("<path")[1].split(">")[0]
 
 
+def test_the_page_shows_what_the_warm_up_found_when_it_examined_itself(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    make_run(tmp_path, tokenizer)
+    found = [(0, 0.8, 2.0), (4, 0.6, 1.25), (8, 0.7, 1.5)]
+    history = [{"step": s, "watch_mismatch": m, "watch_kl": k} for s, m, k in found]
+    write_json(tmp_path / "warmup" / "watch.json", history)
+    page, _ = report(tmp_path, tokenizer)
+    assert "goes from 2.00 to 1.50" in page and "from 80% to 70%" in page
+    assert "The best point, 1.25 after step 4," in page
+
+
 def test_nothing_that_data_says_becomes_an_element(tmp_path: Path, tokenizer: Any) -> None:
     plain, hostile = tmp_path / "plain", tmp_path / "hostile"
     make_run(plain, tokenizer)

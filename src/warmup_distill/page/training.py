@@ -15,7 +15,7 @@ def training_charts(folder: Path) -> list[Chart | str]:
     """The charts of a run directory, and a sentence in place of those that it has no log for."""
     warmup = _read_log(folder / "warmup")
     charts = _warmup_charts(warmup) or ["The student was not warmed up in this run."]
-    return [*charts, _distill_chart(folder), *_cut_charts(folder)]
+    return [*charts, *_watch_charts(folder), _distill_chart(folder), *_cut_charts(folder)]
 
 
 def _read_log(stage: Path) -> Rows:
@@ -78,6 +78,29 @@ def _gain_chart(gain: list[tuple[float, float]]) -> Chart:
         x_label="step",
         y_label="reward margin (\N{GREEK SMALL LETTER BETA} \N{MULTIPLICATION SIGN} nats)",
     )
+
+
+def _watch_charts(folder: Path) -> list[Chart | str]:
+    """What the warm-up found when it examined itself."""
+    path = folder / "warmup" / "watch.json"
+    rows: Rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    distance, mismatch = _curve(rows, "watch_kl"), _curve(rows, "watch_mismatch")
+    if len(distance) < 2:
+        return []
+    best, at = min((value, step) for step, value in distance)
+    return [
+        line_chart(
+            [Series(name="KL(student \N{DOUBLE VERTICAL LINE} teacher)", points=distance)],
+            title="Warm-up: distance from the teacher on held-out prompts",
+            summary=f"KL(student \N{DOUBLE VERTICAL LINE} teacher) on the student's own samples "
+            f"goes from {distance[0][1]:.2f} to {distance[-1][1]:.2f}, the share of them that "
+            f"mismatch from {mismatch[0][1]:.0%} to {mismatch[-1][1]:.0%}. The best point, {best:.2f} after "
+            f"step {at:.0f}, is the one that was kept.",
+            x_label="step",
+            y_label="nats per token",
+            y_mark=(distance[0][1], "as it came"),
+        )
+    ]
 
 
 def _distill_chart(folder: Path) -> Chart | str:
