@@ -85,7 +85,8 @@ def open_stage(folder: Path) -> str:
     """The stage that was at work, or what came before any of them."""
     if not (folder / "manifest.json").exists():
         return "start"
-    done = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]
+    stages = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]
+    done = [stage for stage, facts in stages.items() if facts["state"] == "complete"]
     order = ["prompts", "rollouts", "pairs", "warmup", "distill", "control", "evaluate", "report"]
     return next((stage for stage in order if stage not in done), "done")
 
