@@ -187,6 +187,14 @@ def test_a_folder_of_another_recipe_is_refused_and_left_alone(
     assert before == {p: p.read_bytes() for p in bench.output.rglob("*") if p.is_file()}
 
 
+def test_a_folder_below_a_file_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.output = bench.rows / "below"
+    assert bench.run(monkeypatch) == 2
+    assert "but it is a file" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_no_run_is_refused(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +274,7 @@ def test_a_run_s_models_are_evaluated_at_once(
     ("arguments", "message"),
     [
         (("--limit", "3"), "--limit has no effect here: it belongs to `evaluate` with --suite"),
+        ((), "To evaluate a model or a run on the benchmarks of the field, add --suite NAMES"),
         (("--suite", "problems", "--redo"), "--redo has no effect here"),
         (("--suite", "problems,gsm9k"), "expected suites from dolly"),
     ],

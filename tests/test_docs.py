@@ -30,3 +30,9 @@ def test_every_file_of_the_package_is_in_the_readme_s_tree() -> None:
     for path in (ROOT / "src" / "warmup_distill").rglob("*.py"):
         if path.name != "__init__.py":
             assert path.name in tree, f"{path.name} is missing in the README's file tree"
+
+
+def test_no_page_has_a_place_left_to_fill() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for line in page.read_text(encoding="utf-8").splitlines():
+            assert not re.fullmatch(r"[A-Z]{4,}\.?", line), f"{page.name}: {line}"

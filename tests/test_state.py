@@ -294,6 +294,16 @@ def test_a_redo_that_cannot_run_removes_nothing(whole: Path, tmp_path: Path) -> 
     assert before == {stage: stamps(folder, stage) for stage in UP_TO_PAIRS}
 
 
+def test_a_single_stage_is_not_redone_before_what_it_follows(whole: Path, tmp_path: Path) -> None:
+    folder = copied(whole, tmp_path / "single", *UP_TO_PAIRS, "warmup")
+    changed = recipe(pairs={"max_per_prompt": 1})
+    before = (folder / "manifest.json").read_bytes()
+    refused = pytest.raises(RunError, match="warmup follows pairs, which depends on what has")
+    with refused, opened(changed, folder, redo=True, stage="warmup"):
+        pass
+    assert (folder / "manifest.json").read_bytes() == before
+
+
 def test_half_done_work_of_other_settings_is_not_taken_up(whole: Path, tmp_path: Path) -> None:
     folder = copied(whole, tmp_path / "half", *UP_TO_PAIRS)
     shutil.copytree(whole / "evaluate", folder / "evaluate")  # of no stage that was begun

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
+from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from warmup_distill.chat import Format, encode_prompt
 from warmup_distill.config import PairsSection, RolloutsSection
+from warmup_distill.config.section import Section
 from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.errors import DataError, RecipeError
 from warmup_distill.pairing import select_pairs
+from warmup_distill.recipe import explain
 from warmup_distill.records import Prompt, Rollout
 from warmup_distill.stages.rollouts import roll_out
 from warmup_distill.vocabulary import shared_vocabulary
@@ -49,7 +53,11 @@ def build_rollouts(
         >>> rollouts = build_rollouts(student, teacher, tokenizer, ["What is 2 + 2?"])
         >>> dataset = build_pairs(rollouts)  # TRL's DPOTrainer takes it as it is
     """
-    section = RolloutsSection(**settings)
+    if isinstance(prompts, str) or not all(isinstance(text, str) for text in prompts):
+        raise DataError("expected a list of texts as prompts, such as ['What is 2 + 2?'].")
+    if not prompts:
+        raise DataError("expected prompts, but the list is empty.")
+    section = _section(RolloutsSection, settings)
     configs = {"student": student.config, "teacher": teacher.config}
     generation = [student.generation_config, teacher.generation_config]
     vocabulary = shared_vocabulary(tokenizer, tokenizer, configs, generation)
@@ -64,9 +72,25 @@ def build_rollouts(
         )
         for index, text in enumerate(prompts)
     ]
+    context = min(m.config.get_text_config().max_position_embeddings for m in (student, teacher))
+    longest = max(len(record.prompt_ids) for record in records)
+    if longest + section.max_new_tokens > context:
+        raise DataError(
+            f"a prompt of {longest} tokens and a completion of {section.max_new_tokens} do not fit "
+            f"into the context of {context}. Lower max_new_tokens, or shorten the prompt."
+        )
     engine = TransformersEngine(student, teacher, vocabulary, section.batch_tokens)
     rollouts = roll_out(engine, records, section, seed)
     return RolloutSet(tokenizer=tokenizer, prompts=records, rollouts=rollouts)
+
+
+def _section(kind: type[Section], settings: dict[str, Any]) -> Any:
+    """A section of the recipe from keywords, with the recipe's own messages."""
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        lines = [explain(detail, kind) for detail in error.errors()]
+        raise RecipeError("; ".join(lines)) from error
 
 
 def build_pairs(rollout_set: RolloutSet, **settings: Any) -> Dataset:
@@ -78,6 +102,6 @@ def build_pairs(rollout_set: RolloutSet, **settings: Any) -> Dataset:
         settings: fields of the recipe's section `pairs`, such as `max_per_prompt=4`.
     """
     prompts = {prompt.prompt_id: prompt for prompt in rollout_set.prompts}
-    section = PairsSection(**settings)
+    section = _section(PairsSection, settings)
     pairs, _ = select_pairs(rollout_set.rollouts, prompts, rollout_set.tokenizer, section)
     return Dataset.from_list([vars(pair) for pair in pairs])

@@ -50,6 +50,23 @@ STAGE_HELP = {
 }
 
 
+def _version(value: bool) -> None:
+    if value:
+        from warmup_distill import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Make a student language model ready for its teacher before knowledge distillation."""
+
+
 class ExportTarget(StrEnum):
     """Programs whose format `export` writes."""
 
@@ -95,7 +112,8 @@ def run_command(
     from warmup_distill.pipeline import run
     from warmup_distill.recipe import load_recipe
 
-    folder = run(load_recipe(recipe, set_ or []), _run_directory(recipe, output_dir), redo=redo)
+    with listening():
+        folder = run(load_recipe(recipe, set_ or []), _run_directory(recipe, output_dir), redo=redo)
     _print_tables(folder)
     print(f"\nReport: {folder / 'report' / 'index.html'}")
 
@@ -113,7 +131,8 @@ def _stage_command(stage: str) -> Callable[..., None]:
         loaded = load_recipe(recipe, set_ or [])
         if stage not in stages_of(loaded):
             raise RunError(f"the recipe {recipe} does not ask for the stage {stage}.")
-        with opened(loaded, _run_directory(recipe, output_dir), redo=redo) as session:
+        folder = _run_directory(recipe, output_dir)
+        with listening(), opened(loaded, folder, redo=redo, stage=stage) as session:
             run_stage(session, stage)
 
     return command
@@ -159,18 +178,30 @@ def evaluate_command(
         for_stages={"--set": set_, "--redo": redo},
     )
     if suite is None:
+        if Path(target).suffix not in (".yaml", ".yml"):
+            raise RunError(
+                f"expected a recipe (.yaml), got {target}. To evaluate a model or a run on the "
+                "benchmarks of the field, add --suite NAMES."
+            )
         _stage_command("evaluate")(Path(target), set_, output_dir, redo)
         return
+    if Path(target).suffix in (".yaml", ".yml"):
+        raise RunError(
+            f"{target} is a recipe; --suite wants a model, or a run directory such as "
+            f"{Path('runs') / Path(target).stem}."
+        )
     from warmup_distill.evaluation import ask, evaluate_model, evaluate_run, is_run
     from warmup_distill.suites.showing import suite_table
 
     question = ask(suite, profile.value, limit, data, max_new_tokens, batch_tokens, dtype.value)
-    if is_run(target):
-        paths = evaluate_run(Path(target), question)
-    else:
-        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", target).strip("-.")
-        paths = evaluate_model(target, output_dir or Path("evaluations") / slug, question)
-    Console(markup=False).print(suite_table(paths))
+    with listening():
+        if is_run(target):
+            paths = evaluate_run(Path(target), question)
+        else:
+            slug = re.sub(r"[^A-Za-z0-9._-]+", "-", target).strip("-.")
+            paths = evaluate_model(target, output_dir or Path("evaluations") / slug, question)
+    wide = max(Console().width, 100)  # numbers are never cut off
+    Console(markup=False, width=wide).print(suite_table(paths))
     print(f"\nResults: {paths[0].parent if not is_run(target) else Path(target) / 'suites'}")
 
 
@@ -256,8 +287,7 @@ def main() -> None:
     """The console script."""
     _quiet_libraries()
     try:
-        with listening():
-            app()
+        app()
     except WarmupDistillError as error:
         _leave(f"error: {error}", 2)
     except NumbersError as error:

@@ -130,9 +130,14 @@ def _is_done(path: Path, asked: dict[str, Any]) -> bool:
     if read_json(path)["asked"] == asked:
         return True
     raise RunError(
-        f"{path} holds the result of another question (model, profile, data or rows). Give another "
-        "--output-dir, or remove the file."
+        f"{path} holds the result of another question; what differs: "
+        f"{_differences(read_json(path)['asked'], asked)}. Remove {path.parent} to ask again, or "
+        "give another --output-dir."
     )
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
+    return ", ".join(key for key in here if there.get(key) != here[key])
 
 
 def _evaluate(

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -69,19 +70,26 @@ def run(recipe: Recipe, folder: str | Path, *, redo: bool = False) -> Path:
 
 
 @contextlib.contextmanager
-def opened(recipe: Recipe, folder: Path, *, redo: bool = False) -> Iterator[Session]:
+def opened(
+    recipe: Recipe, folder: Path, *, redo: bool = False, stage: str | None = None
+) -> Iterator[Session]:
     """Check what can be checked, then hold the run directory for this process alone.
+
+    Args:
+        redo: do again what depends on a change.
+        stage: the only stage that will be run, so that those before it must be as they should.
 
     Raises:
         WarmupDistillError: something is wrong; nothing was written or removed.
     """
     session = Session(folder, recipe)
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"expected a folder at {folder}, but it is a file. Name another one.")
+    require_folder(folder)
     if redo or not folder.exists() or not any(folder.iterdir()):
         preflight(session)
     with locked(folder):
         session.fingerprints = fingerprints(recipe)
+        if redo and stage:
+            _require_before(session, stage)
         Manifest(folder).open(recipe, session.fingerprints, redo=redo)
         yield session
 
@@ -97,6 +105,29 @@ def preflight(session: Session) -> None:
     for benchmark in recipe.evaluate.benchmarks:
         read_benchmark(session, benchmark)
     require_fitting(session)
+
+
+def require_folder(folder: Path) -> None:
+    """Raise a RunError if a run directory cannot be here."""
+    for path in (folder, *folder.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise RunError(f"expected a folder at {path}, but it is a file. Name another one.")
+            if not os.access(path, os.W_OK):
+                raise RunError(f"{path} cannot be written to. Name another folder.")
+            return
+
+
+def _require_before(session: Session, stage: str) -> None:
+    """Refuse to redo a single stage where one before it would have to be redone first."""
+    order = stages_of(session.recipe)
+    stale = Manifest(session.folder).stale(session.fingerprints)
+    first = next((one for one in order[: order.index(stage)] if one in stale), None)
+    if first:
+        raise RunError(
+            f"{stage} follows {first}, which depends on what has changed too. Run "
+            f"`warmup-distill {first} RECIPE … --redo` first, or all with `run … --redo`."
+        )
 
 
 def require_fitting(session: Session) -> None:
@@ -126,11 +157,16 @@ def _require_prompts(session: Session, source: Source, max_new_tokens: int) -> N
     prompts, _ = read_prompts(
         source, session.tokenizer, format, context=session.context, max_new_tokens=max_new_tokens
     )
-    adaptive = session.recipe.distill.completions.adaptive
-    if adaptive and adaptive.validation_rows >= len(prompts):
+    require_enough(session.recipe, len(prompts))
+
+
+def require_enough(recipe: Recipe, prompts: int) -> None:
+    """Raise a DataError if a validation set would take all prompts."""
+    adaptive = recipe.distill.completions.adaptive
+    if adaptive and adaptive.validation_rows >= prompts:
         raise DataError(
             f"distill.completions.adaptive holds {adaptive.validation_rows} rows out for "
-            f"validation, but there are only {len(prompts)} prompts. Lower validation_rows."
+            f"validation, but there are only {prompts} prompts. Lower validation_rows."
         )
 
 

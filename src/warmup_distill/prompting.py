@@ -30,6 +30,11 @@ def read_prompts(
     """
     room = context - max_new_tokens
     longest = min(room, source.max_prompt_tokens or room)
+    if longest <= 0:
+        raise DataError(
+            f"completions of {max_new_tokens} tokens leave no room for prompts in the context of "
+            f"{context} tokens. Lower rollouts.max_new_tokens."
+        )
     rows = read_rows(source)
     prompts = []
     for row in rows:

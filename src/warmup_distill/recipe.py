@@ -61,7 +61,7 @@ def validate(values: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {_explain(detail)}" for detail in error.errors()]
+        lines = [f"  {explain(detail)}" for detail in error.errors()]
         raise RecipeError("\n".join([f"{where} is not a valid recipe:", *lines])) from error
 
 
@@ -104,10 +104,11 @@ def _place(target: Any, key: str, override: str) -> str | int:
     return int(key)
 
 
-def _explain(detail: ErrorDetails) -> str:
+def explain(detail: ErrorDetails, model: type[BaseModel] = Recipe) -> str:
+    """One fault of a recipe, or of one of its sections, in a line."""
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        known = _fields_at(detail["loc"][:-1])
+        known = _fields_at(detail["loc"][:-1], model)
         nearest = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean {nearest[0]}?" if nearest else f"known keys: {', '.join(known)}"
         return f"{where}: unknown key; {hint}"
@@ -120,9 +121,8 @@ def _explain(detail: ErrorDetails) -> str:
     return f"{where}: {message}, got {detail['input']!r:.80}"
 
 
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+def _fields_at(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     """The keys that the recipe knows at a place such as ("evaluate", "benchmarks", 0)."""
-    model: type[BaseModel] = Recipe
     for part in location:
         if isinstance(part, str):
             model = next(_models_in(model.model_fields[part].annotation))

@@ -4,6 +4,7 @@ The first signal asks; work looks at `asked()` between parts and steps and raise
 second Ctrl-C does not wait.
 """
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ def listening() -> Iterator[None]:
         if _asked is not None and number == signal.SIGINT:
             raise Stopped(number)
         _asked = number
+        name = signal.Signals(number).name
+        os.write(2, f"\n{name}: finishing the open part; Ctrl-C leaves at once\n".encode())
 
     for number in before:
         signal.signal(number, ask)

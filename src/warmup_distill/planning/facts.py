@@ -12,7 +12,7 @@ from warmup_distill.chat import decode_prompt
 from warmup_distill.config import Source
 from warmup_distill.errors import ModelError, WarmupDistillError
 from warmup_distill.models import load_config, require_weights
-from warmup_distill.pipeline import require_fitting
+from warmup_distill.pipeline import require_enough, require_fitting, require_folder
 from warmup_distill.prompting import read_prompts
 from warmup_distill.records import Prompt
 from warmup_distill.session import Session
@@ -91,8 +91,11 @@ def gather(session: Session) -> Facts:
         return facts
     length = recipe.rollouts.max_new_tokens
     facts.data = facts.attempt(lambda: _read(session, recipe.prompts, length))
+    facts.attempt(lambda: require_folder(session.folder))
     facts.attempt(lambda: require_fitting(session))
     if facts.data:
+        count = len(facts.data.prompts)
+        facts.attempt(lambda: require_enough(recipe, count))
         facts.first_prompt = decode_prompt(session.tokenizer, facts.data.prompts[0].prompt_ids)
     for one in recipe.evaluate.benchmarks:
         found = facts.attempt(lambda one=one: _read(session, one, one.max_new_tokens or length))  # type: ignore[misc]

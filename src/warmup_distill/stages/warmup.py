@@ -28,7 +28,7 @@ def train_warmup(session: Session) -> dict[str, int]:
     if not rows:
         save_model(session.student(), session.tokenizer, folder)
         return {"rows": 0, "steps": 0}
-    return fit(
+    counts = fit(
         WarmupTrainer,
         load_model(session.student_name),
         rows,
@@ -44,6 +44,7 @@ def train_warmup(session: Session) -> dict[str, int]:
         nll_weight=recipe.warmup.nll_weight,
         options=recipe.warmup.loss_options(),
     )
+    return counts | {"held_out_prompts": len(held_out)}
 
 
 def _held_out(session: Session) -> list[Prompt]:

@@ -133,11 +133,14 @@ def _fitting(
     """The prompts, cut to their first tokens where the profile cuts and the context has no more."""
     if room > 0 and profile.max_prompt_tokens is not None:
         return [ids[: min(room, profile.max_prompt_tokens)] for ids in prompts]
+    advice = "a smaller --max-new-tokens"
+    if room > 0:
+        advice += ", or take the profile `paper`, which cuts prompts"
     for row, ids in zip(rows, prompts, strict=True):
         if len(ids) > room:
             raise DataError(
                 f"the prompt {row.row_id} has {len(ids)} tokens, and beside "
-                f"{profile.max_new_tokens} new ones the model's context has room for {room}. Give "
-                "a smaller --max-new-tokens, or take the profile `paper`, which cuts prompts."
+                f"{profile.max_new_tokens} new ones the model's context has room for "
+                f"{max(0, room)}. Give {advice}."
             )
     return list(prompts)

@@ -15,7 +15,13 @@ def suite_table(paths: Sequence[Path]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for heading in ("model", "suite", "profile", "rows", "metric", "score", "echo", "cut off"):
         right = heading in ("rows", "score", "echo", "cut off")
-        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+        overflow: Any = "fold" if heading == "model" else "ellipsis"
+        table.add_column(
+            heading,
+            justify="right" if right else "left",
+            no_wrap=heading != "model",
+            overflow=overflow,
+        )
     for path in paths:
         result = read_json(path)
         for metric, score in result["scores"].items():

@@ -93,7 +93,13 @@ class Watch(TrainerCallback):
             self.keep_best()
 
     def keep_best(self) -> None:
-        """Put the weights of the best point into the model."""
+        """Put the weights of the best point into the model, and say so if it is the first."""
+        if self.best["step"] == 0:
+            logger.warning(
+                "warmup: at every step that was examined the student was further from its teacher "
+                "than it came, so it is kept as it came. Lower warmup.learning_rate or raise "
+                "warmup.beta."
+            )
         if self.best["step"] != self.history[-1]["step"]:
             weights = load_file(self._best_file(self.best))
             self.trainer.model.load_state_dict(weights, strict=False)
