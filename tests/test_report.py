@@ -316,7 +316,7 @@ def test_the_page_shows_what_the_warm_up_found_when_it_examined_itself(
     write_json(tmp_path / "warmup" / "watch.json", history)
     page, _ = report(tmp_path, tokenizer)
     assert "goes from 2.00 to 1.50" in page and "from 80% to 70%" in page
-    assert "The best point, 1.25 after step 4," in page
+    assert "It was nearest, 1.25, after step 4." in page
 
 
 def test_nothing_that_data_says_becomes_an_element(tmp_path: Path, tokenizer: Any) -> None:

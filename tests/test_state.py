@@ -461,6 +461,7 @@ def test_a_warm_up_that_destroys_the_student_is_stopped_and_its_best_point_kept(
     assert counts["stopped"] == 1 and counts["steps"] < 100
     assert "further from its teacher" in caplog.text
     best = min(history, key=lambda one: one["watch_kl"])
+    assert history[-1]["watch_kl"] > 1.1 * best["watch_kl"]
     assert counts["best_step"] == best["step"]
     if best["step"] == 0:  # then the student is what it was
         from warmup_distill.models import BUNDLED

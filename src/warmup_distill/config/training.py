@@ -50,7 +50,8 @@ class TrainSection(Section):
 
 
 class WatchSection(Section):
-    """Examinations on held-out prompts while the warm-up runs; the best point is kept.
+    """Examinations on held-out prompts while the warm-up runs; the best point is kept, which is the
+    last one unless an earlier one was nearer to the teacher by more than a tenth.
 
     The prompts are the last ones that were not rolled out, or else the last of those that were, a
     tenth of them at the most, whose pairs are then not trained on.

@@ -87,15 +87,15 @@ def _watch_charts(folder: Path) -> list[Chart | str]:
     distance, mismatch = _curve(rows, "watch_kl"), _curve(rows, "watch_mismatch")
     if len(distance) < 2:
         return []
-    best, at = min((value, step) for step, value in distance)
+    nearest, at = min((value, step) for step, value in distance)
     return [
         line_chart(
             [Series(name="KL(student \N{DOUBLE VERTICAL LINE} teacher)", points=distance)],
             title="Warm-up: distance from the teacher on held-out prompts",
             summary=f"KL(student \N{DOUBLE VERTICAL LINE} teacher) on the student's own samples "
             f"goes from {distance[0][1]:.2f} to {distance[-1][1]:.2f}, the share of them that "
-            f"mismatch from {mismatch[0][1]:.0%} to {mismatch[-1][1]:.0%}. The best point, "
-            f"{best:.2f} after step {at:.0f}, is the one that was kept.",
+            f"mismatch from {mismatch[0][1]:.0%} to {mismatch[-1][1]:.0%}. It was "
+            f"nearest, {nearest:.2f}, after step {at:.0f}.",
             x_label="step",
             y_label="nats per token",
             y_mark=(distance[0][1], "as it came"),
