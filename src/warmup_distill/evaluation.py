@@ -127,17 +127,14 @@ def _asked(name: str, question: Question, rows: Sequence[SuiteRow], origin: str)
 def _is_done(path: Path, asked: dict[str, Any]) -> bool:
     if not path.is_file():
         return False
-    if read_json(path)["asked"] == asked:
-        return True
-    raise RunError(
-        f"{path} holds the result of another question; what differs: "
-        f"{_differences(read_json(path)['asked'], asked)}. Remove {path.parent} to ask again, or "
-        "give another --output-dir."
-    )
-
-
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
-    return ", ".join(key for key in here if there.get(key) != here[key])
+    there = read_json(path)["asked"]
+    differing = [key for key in asked if there.get(key) != asked[key]]
+    if differing:
+        raise RunError(
+            f"{path} holds the result of another question; what differs: {', '.join(differing)}. "
+            f"Remove {path.parent} to ask again, or give another --output-dir."
+        )
+    return True
 
 
 def _evaluate(

@@ -1,6 +1,7 @@
 """The run directory's manifest: which stages are complete, and the recipe that the run follows.
 
-A stage is written into the manifest after its artifacts, so a stage that is in it is complete.
+A stage is entered as open, with what it depends on, when it begins, and as complete after its
+artifacts.
 """
 
 import shutil

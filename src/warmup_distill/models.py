@@ -110,11 +110,7 @@ def cut_layers(model: PreTrainedModel, keep_layers: list[int]) -> PreTrainedMode
             f"cannot cut {type(model).__name__}: expected its decoder to have a list `layers`. "
             "Take a model of the Llama, Qwen, Mistral, Gemma or Phi families."
         )
-    if keep_layers[-1] >= len(layers):
-        raise ModelError(
-            f"cut.keep_layers names layer {keep_layers[-1]}, but the student has layers "
-            f"0 to {len(layers) - 1}."
-        )
+    require_layers(keep_layers, len(layers))
     decoder.layers = nn.ModuleList(layers[index] for index in keep_layers)
     for position, layer in enumerate(decoder.layers):
         layer.self_attn.layer_idx = position  # where the layer's keys and values are cached
@@ -123,6 +119,15 @@ def cut_layers(model: PreTrainedModel, keep_layers: list[int]) -> PreTrainedMode
     if layer_types is not None:
         model.config.layer_types = [layer_types[index] for index in keep_layers]
     return model
+
+
+def require_layers(keep_layers: list[int], count: int) -> None:
+    """Raise a ModelError if a layer to keep is not among the student's."""
+    if keep_layers[-1] >= count:
+        raise ModelError(
+            f"cut.keep_layers names layer {keep_layers[-1]}, but the student has layers "
+            f"0 to {count - 1}."
+        )
 
 
 def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:

@@ -11,11 +11,10 @@ from typing import Any
 
 from warmup_distill.chat import Format
 from warmup_distill.config import Recipe, Source
-from warmup_distill.errors import DataError, ModelError, RunError
-from warmup_distill.fingerprints import fingerprints
+from warmup_distill.errors import ModelError, RunError
 from warmup_distill.locking import locked
 from warmup_distill.manifest import Manifest
-from warmup_distill.models import load_config, require_weights
+from warmup_distill.models import load_config, require_layers, require_weights
 from warmup_distill.prompting import read_prompts
 from warmup_distill.session import Session
 from warmup_distill.stages.distill import cut_student, distill_control, distill_warmed_up
@@ -26,6 +25,7 @@ from warmup_distill.stages.report import make_report
 from warmup_distill.stages.rollouts import write_rollouts
 from warmup_distill.stages.warmup import train_warmup
 from warmup_distill.stopping import leave_if_asked
+from warmup_distill.training.data import require_rows_to_train
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,6 @@ def opened(
     if redo or not folder.exists() or not any(folder.iterdir()):
         preflight(session)
     with locked(folder):
-        session.fingerprints = fingerprints(recipe)
         if redo and stage:
             _require_before(session, stage)
         Manifest(folder).open(recipe, session.fingerprints, redo=redo)
@@ -144,12 +143,9 @@ def require_fitting(session: Session) -> None:
                 f"{name}.completions.max_new_tokens is {longest}, but the models read {context} "
                 "tokens, prompt included. Lower it."
             )
-    layers = load_config(recipe.student).get_text_config().num_hidden_layers
-    if recipe.cut and recipe.cut.keep_layers[-1] >= layers:
-        raise ModelError(
-            f"cut.keep_layers names layer {recipe.cut.keep_layers[-1]}, but the student has layers "
-            f"0 to {layers - 1}."
-        )
+    if recipe.cut:
+        layers = load_config(recipe.student).get_text_config().num_hidden_layers
+        require_layers(recipe.cut.keep_layers, layers)
 
 
 def _require_prompts(session: Session, source: Source, max_new_tokens: int) -> None:
@@ -157,17 +153,7 @@ def _require_prompts(session: Session, source: Source, max_new_tokens: int) -> N
     prompts, _ = read_prompts(
         source, session.tokenizer, format, context=session.context, max_new_tokens=max_new_tokens
     )
-    require_enough(session.recipe, len(prompts))
-
-
-def require_enough(recipe: Recipe, prompts: int) -> None:
-    """Raise a DataError if a validation set would take all prompts."""
-    adaptive = recipe.distill.completions.adaptive
-    if adaptive and adaptive.validation_rows >= prompts:
-        raise DataError(
-            f"distill.completions.adaptive holds {adaptive.validation_rows} rows out for "
-            f"validation, but there are only {prompts} prompts. Lower validation_rows."
-        )
+    require_rows_to_train(session.recipe.distill, len(prompts))
 
 
 def run_stage(session: Session, stage: str) -> None:

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from warmup_distill.chat import require_same_rendering
 from warmup_distill.config import Recipe
+from warmup_distill.fingerprints import fingerprints
 from warmup_distill.models import (
     load_config,
     load_generation_config,
@@ -23,8 +24,11 @@ class Session:
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         self.folder = folder
         self.recipe = recipe
-        self.fingerprints: dict[str, str] = {}
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
         """What each stage depends on, as it was when the run directory was opened."""
+        return fingerprints(self.recipe)
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -12,10 +12,11 @@ from warmup_distill.chat import decode_prompt
 from warmup_distill.config import Source
 from warmup_distill.errors import ModelError, WarmupDistillError
 from warmup_distill.models import load_config, require_weights
-from warmup_distill.pipeline import require_enough, require_fitting, require_folder
+from warmup_distill.pipeline import require_fitting, require_folder
 from warmup_distill.prompting import read_prompts
 from warmup_distill.records import Prompt
 from warmup_distill.session import Session
+from warmup_distill.training.data import require_rows_to_train
 from warmup_distill.vocabulary import Vocabulary
 
 Found = TypeVar("Found")
@@ -95,7 +96,7 @@ def gather(session: Session) -> Facts:
     facts.attempt(lambda: require_fitting(session))
     if facts.data:
         count = len(facts.data.prompts)
-        facts.attempt(lambda: require_enough(recipe, count))
+        facts.attempt(lambda: require_rows_to_train(recipe.distill, count))
         facts.first_prompt = decode_prompt(session.tokenizer, facts.data.prompts[0].prompt_ids)
     for one in recipe.evaluate.benchmarks:
         found = facts.attempt(lambda one=one: _read(session, one, one.max_new_tokens or length))  # type: ignore[misc]

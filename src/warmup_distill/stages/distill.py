@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 
 from warmup_distill.artifacts import read_parts
 from warmup_distill.config import CutSection, DistillSection
-from warmup_distill.errors import DataError
 from warmup_distill.fingerprints import content
 from warmup_distill.models import cut_layers, load_model, save_model
 from warmup_distill.records import Prompt
@@ -22,6 +21,7 @@ from warmup_distill.training.data import (
     completion_rows,
     prompt_rows,
     reference_rows,
+    require_rows_to_train,
     teacher_completions,
 )
 from warmup_distill.training.distill import DistillTrainer
@@ -111,11 +111,7 @@ def _student_share(
     if not completions.from_student:
         return None
     held_out = completions.adaptive.validation_rows if completions.adaptive else 0
-    if held_out >= len(rows):
-        raise DataError(
-            f"distill.completions.adaptive holds {held_out} rows out for validation, but there are "
-            f"only {len(rows)}. Lower validation_rows or give more prompts."
-        )
+    require_rows_to_train(section, len(rows))
     return StudentShare(
         share=completions.student_share,
         adaptive=completions.adaptive,

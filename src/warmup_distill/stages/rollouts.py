@@ -17,7 +17,7 @@ from warmup_distill.config import RolloutsSection
 from warmup_distill.engines import Engine
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import NumbersError
-from warmup_distill.fingerprints import digest, fingerprints
+from warmup_distill.fingerprints import digest
 from warmup_distill.randomness import stream
 from warmup_distill.records import Check, Prompt, Rollout, Sample
 from warmup_distill.session import Session
@@ -71,7 +71,7 @@ def write_rollouts(session: Session) -> dict[str, int]:
 def _parts(session: Session) -> list[Part]:
     recipe, settings = session.recipe, session.recipe.rollouts
     prompts = list(read_parts(session.folder / "prompts", Prompt))[: settings.limit]
-    before = fingerprints(recipe)
+    before = session.fingerprints
     sampling = [before["prompts"], before["cut"] if recipe.cut else None, recipe.seed,
                 recipe.dtype, settings.num_samples, settings.temperature]  # fmt: skip
     checking = [settings.margin_threshold, settings.continuation_temperature,

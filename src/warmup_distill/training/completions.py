@@ -13,7 +13,7 @@ from warmup_distill.config.distillation import AdaptiveSection
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.randomness import stream, uniforms
 from warmup_distill.tree.model import TreeModel
-from warmup_distill.tree.pack import Pack, batches_by_size, pack_completions
+from warmup_distill.tree.pack import batches_by_size, pack_completions
 
 TOKENS_AT_ONCE = 4096
 Row = tuple[list[int], list[int]]
@@ -168,9 +168,7 @@ def mean_cross_entropy(model: TreeModel, rows: Sequence[Row]) -> float:
     with model.following():
         for batch in batches_by_size(sizes, TOKENS_AT_ONCE):
             columns = zip(*(rows[i] for i in batch), strict=True)
-            packed = {k: v.to(model.device) for k, v in pack_completions(*columns).items()}
-            pack = Pack(packed["lengths"].tolist(), model.device)
-            hidden = model.hidden(packed["input_ids"], pack)[packed["predictors"]]
-            total -= float(model.logprobs(hidden, packed["targets"]).double().sum())
-            count += len(packed["targets"])
+            hidden, targets = model.completion_hidden(*columns)
+            total -= float(model.logprobs(hidden, targets).double().sum())
+            count += len(targets)
     return total / count

@@ -59,6 +59,16 @@ def completion_rows(
     return rows
 
 
+def require_rows_to_train(section: DistillSection, rows: int) -> None:
+    """Raise a DataError if the validation set would take all rows."""
+    adaptive = section.completions.adaptive
+    if adaptive and adaptive.validation_rows >= rows:
+        raise DataError(
+            f"distill.completions.adaptive holds {adaptive.validation_rows} rows out for "
+            f"validation, but there are only {rows}. Lower validation_rows or give more prompts."
+        )
+
+
 def teacher_completions(
     teacher: PreTrainedModel,
     vocabulary: Vocabulary,

@@ -1,6 +1,5 @@
 """One training run of a stage: arguments from the recipe, a progress bar, a log, a model folder."""
 
-import hashlib
 import importlib.util
 import json
 import logging
@@ -17,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 from warmup_distill.artifacts import read_json, write_json, write_text
 from warmup_distill.config import LoraSection, TrainSection
 from warmup_distill.errors import RecipeError
+from warmup_distill.fingerprints import digest
 from warmup_distill.models import save_model
 from warmup_distill.stopping import asked, leave_if_asked
 from warmup_distill.training.base import GloballyNormalizedTrainer
@@ -68,7 +68,11 @@ def fit(
     original_dtype = model.dtype
     policy = _with_lora(model, section.lora) if section.lora else model
     scratch = folder.parent / "checkpoints" / folder.name
-    about = {**section.model_dump(mode="json", exclude=FREE), "seed": seed, "rows": _digest(rows)}
+    about = {
+        **section.model_dump(mode="json", exclude=FREE),
+        "seed": seed,
+        "rows": digest(list(rows)),
+    }
     trainer = trainer_type(
         model=policy,
         args=_training_arguments(section, len(rows), seed, autocast, str(scratch)),
@@ -118,10 +122,6 @@ def _go_on(trainer: GloballyNormalizedTrainer, checkpoint: Path, watch: Watch | 
     trainer.state = state
     if watch:
         watch.keep_best()
-
-
-def _digest(rows: Sequence[dict[str, Any]]) -> str:
-    return hashlib.sha256(json.dumps(list(rows), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _training_arguments(

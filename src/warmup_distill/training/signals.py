@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from warmup_distill.artifacts import whole_folder, write_json
 from warmup_distill.tree.model import TreeModel
-from warmup_distill.tree.pack import Pack, batches_by_size, pack_completions
+from warmup_distill.tree.pack import batches_by_size
 
 Kind = Literal["hidden", "top_k"]
 TOKENS_AT_ONCE = 4096
@@ -100,9 +100,7 @@ def _fill(
     with teacher.following(), tqdm(total=len(rows), desc="teacher", unit="row") as bar:
         for batch in batches_by_size(sizes, TOKENS_AT_ONCE):
             columns = ([rows[i][name] for i in batch] for name in ("prompt_ids", "completion_ids"))
-            packed = {k: v.to(teacher.device) for k, v in pack_completions(*columns).items()}
-            pack = Pack(packed["lengths"].tolist(), teacher.device)
-            hidden = teacher.hidden(packed["input_ids"], pack)[packed["predictors"]]
+            hidden, _ = teacher.completion_hidden(*columns)
             signal = (
                 {"hidden": hidden}
                 if kind == "hidden"

@@ -3,7 +3,7 @@
 Shape letters: S token of the packed row, E width of the hidden states, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from warmup_distill.errors import ModelError, NumbersError
 from warmup_distill.tree.attention import Layout, following_layouts
+from warmup_distill.tree.pack import Pack, pack_completions
 from warmup_distill.vocabulary import Vocabulary
 
 LOGITS_AT_ONCE = 2**23
@@ -62,6 +63,14 @@ class TreeModel:
             )
         states: Tensor = output.last_hidden_state[0]
         return states
+
+    def completion_hidden(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states [N, E] that predict each completion token, and these tokens' ids [N]."""
+        packed = {k: v.to(self.device) for k, v in pack_completions(prompts, completions).items()}
+        pack = Pack(packed["lengths"].tolist(), self.device)
+        return self.hidden(packed["input_ids"], pack)[packed["predictors"]], packed["targets"]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] float32 of hidden states [..., E], cut to the vocabulary."""
