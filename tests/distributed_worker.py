@@ -11,11 +11,15 @@ from pathlib import Path
 
 import torch
 from conftest import VOCABULARY_SIZE
-from test_training import distill_trainer, warmup_trainer
+from test_training import distill_trainer, warmup_trainer, warmup_trainer_by_rows
 
 from warmup_distill.vocabulary import Vocabulary
 
-TRAINERS = {"distill": distill_trainer, "warmup": warmup_trainer}
+TRAINERS = {
+    "distill": distill_trainer,
+    "warmup": warmup_trainer,
+    "warmup_by_rows": warmup_trainer_by_rows,
+}
 
 
 def main() -> None:

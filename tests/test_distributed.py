@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_training import distill_trainer, warmup_trainer
+from test_training import distill_trainer, warmup_trainer, warmup_trainer_by_rows
 
 from warmup_distill.vocabulary import Vocabulary
 
@@ -40,7 +40,12 @@ def train_in_two_processes(kind: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "build"), [("distill", distill_trainer), ("warmup", warmup_trainer)]
+    ("kind", "build"),
+    [
+        ("distill", distill_trainer),
+        ("warmup", warmup_trainer),
+        ("warmup_by_rows", warmup_trainer_by_rows),  # two of them in one process, one in the other
+    ],
 )
 def test_two_processes_give_the_gradient_of_one(
     kind: str, build: Any, vocabulary: Vocabulary, tmp_path: Path

@@ -13,7 +13,7 @@ from warmup_distill.losses import DIVERGENCES, TaidSchedule
 from warmup_distill.pipeline import opened, run_stage
 from warmup_distill.session import Session
 from warmup_distill.stages import distill, warmup
-from warmup_distill.training.fit import _training_arguments
+from warmup_distill.training.fit import training_arguments
 
 BASE: dict[str, Any] = {
     "teacher": "bundled:teacher",
@@ -42,7 +42,7 @@ NEED_ANOTHER: dict[str, dict[str, Any]] = {
 DISTILL |= {"temperature_squared": True, "top_k": 3}
 WARMUP: dict[str, Any] = TRAINING | {
     "beta": 2.0, "loss": "hinge", "label_smoothing": 0.1, "gamma": 0.5, "nll_weight": 0.5,
-    "watch": {"prompts": 7},
+    "row_tokens": 99, "watch": {"prompts": 7},
 }  # fmt: skip
 
 
@@ -66,9 +66,9 @@ def seen(
     def fake(
         trainer: Any, model: Any, rows: Any, section: TrainSection, *_: Any, **named: Any
     ) -> dict[str, int]:
-        arguments = _training_arguments(section, len(rows), 0, False, "scratch").to_dict()
+        arguments = training_arguments(section, len(rows), 0, False, "scratch").to_dict()
         signals = named.pop("signals", None)
-        kept = signals and {name: array.shape for name, array in signals.arrays.items()}
+        kept = signals and {name: a.shape for name, a in signals.parts[0].arrays.items()}
         for name in ("tokenizer", "teacher", "vocabulary"):
             named.pop(name, None)
         if watched := named.pop("watched", None):

@@ -99,7 +99,21 @@ def warmup_trainer(
     )
 
 
-@pytest.mark.parametrize("build", [distill_trainer, warmup_trainer])
+def warmup_trainer_by_rows(
+    vocabulary: Vocabulary, folder: Path, split: tuple[int, int]
+) -> WarmupTrainer:
+    """A batch of all four pairs is three packed rows."""
+    trainer = warmup_trainer(vocabulary, folder, split, row_tokens=12)
+    assert [len(row["owners"]) for row in trainer.data_collator(pairs())] == [2, 1, 1]
+    return trainer
+
+
+def only_row(trainer: WarmupTrainer) -> dict[str, torch.Tensor]:
+    (row,) = trainer.data_collator(pairs())
+    return row
+
+
+@pytest.mark.parametrize("build", [distill_trainer, warmup_trainer, warmup_trainer_by_rows])
 def test_splitting_a_step_into_micro_batches_changes_nothing(
     build: Any, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
@@ -114,6 +128,19 @@ def test_splitting_a_step_into_micro_batches_changes_nothing(
     # Adam divides by the gradient's size, which magnifies rounding where a gradient is near 0.
     for other in weights[1:]:
         torch.testing.assert_close(other, weights[0], atol=1e-4, rtol=0)
+
+
+def test_splitting_a_batch_into_packed_rows_changes_nothing(
+    vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    logs, weights = [], []
+    for build in (warmup_trainer, warmup_trainer_by_rows):
+        trainer = build(vocabulary, tmp_path, (4, 1))
+        trainer.train()
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+        logs.append(next(line for line in trainer.state.log_history if "loss" in line))
+    assert logs[1] == pytest.approx(logs[0], rel=1e-4, abs=1e-4)
+    torch.testing.assert_close(weights[1], weights[0], atol=1e-4, rtol=0)
 
 
 def test_distillation_loss_is_the_mean_over_all_completion_tokens(
@@ -156,7 +183,7 @@ def test_padded_heads_of_unlike_size_change_nothing(vocabulary: Vocabulary, tmp_
 
 def test_a_padded_head_does_not_change_the_warm_up(vocabulary: Vocabulary, tmp_path: Path) -> None:
     trainer = warmup_trainer(vocabulary, tmp_path, (4, 1))
-    batch = trainer.data_collator(pairs())
+    batch = only_row(trainer)
     expected = trainer.compute_loss(moved(trainer.model), batch)
     padded(trainer.model, 48)
     torch.testing.assert_close(trainer.compute_loss(trainer.model, batch), expected)
@@ -208,7 +235,7 @@ def test_a_loss_over_the_tree_is_that_of_whole_completions(
     settings, by_hand = LOSSES[name]
     trainer = warmup_trainer(vocabulary, tmp_path, (4, 1), **settings)
     policy, reference = moved(trainer.model), random_model(3)
-    found = trainer.compute_loss(policy, trainer.data_collator(pairs()))
+    found = trainer.compute_loss(policy, only_row(trainer))
     expected = []
     for pair in pairs():
         sides = [pair["chosen_ids"], pair["rejected_ids"]]
@@ -227,7 +254,7 @@ def test_simpo_and_nll_are_those_of_whole_completions(
         vocabulary, tmp_path, (4, 1), loss="simpo", options={"gamma": 0.3}, nll_weight=0.2
     )
     policy = moved(trainer.model)
-    found = trainer.compute_loss(policy, trainer.data_collator(pairs()))
+    found = trainer.compute_loss(policy, only_row(trainer))
     expected = []
     for pair in pairs():
         chosen, rejected = (
@@ -245,7 +272,7 @@ def test_gradients_over_the_tree_are_those_of_whole_completions(
 ) -> None:
     trainer = warmup_trainer(vocabulary, tmp_path, (4, 1), **settings)
     policy, reference = moved(trainer.model), random_model(3)
-    trainer.compute_loss(policy, trainer.data_collator(pairs())).backward()
+    trainer.compute_loss(policy, only_row(trainer)).backward()
     gradients = {name: p.grad.clone() for name, p in policy.named_parameters()}
     policy.zero_grad()
     columns: dict[str, list[torch.Tensor]] = {}
@@ -384,8 +411,8 @@ def test_signals_are_used_again_for_the_same_rows_and_made_again_for_others(
     vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
     signalled(vocabulary, tmp_path, "hidden", NUMBERED)
-    made = (tmp_path / "signals" / "hidden.npy").stat().st_mtime_ns
+    made = (tmp_path / "signals/part-00000/hidden.npy").stat().st_mtime_ns
     signalled(vocabulary, tmp_path, "hidden", NUMBERED)
-    assert (tmp_path / "signals" / "hidden.npy").stat().st_mtime_ns == made
+    assert (tmp_path / "signals/part-00000/hidden.npy").stat().st_mtime_ns == made
     signalled(vocabulary, tmp_path, "hidden", NUMBERED[:2])
-    assert (tmp_path / "signals" / "hidden.npy").stat().st_mtime_ns != made
+    assert (tmp_path / "signals/part-00000/hidden.npy").stat().st_mtime_ns != made

@@ -1,5 +1,6 @@
 """The token tree against the naive reference, over random trees and three architectures."""
 
+import itertools
 from typing import Any
 
 import naive
@@ -30,7 +31,7 @@ from warmup_distill.tree import model as tree_model
 from warmup_distill.tree.grow import TokenTree
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import Pack, pack_completions
-from warmup_distill.tree.pairs import CHOSEN, PREFIX, REJECTED, PairTree, plant
+from warmup_distill.tree.pairs import CHOSEN, PREFIX, REJECTED, PairTree, plant, split_to_rows
 from warmup_distill.vocabulary import Vocabulary
 
 KINDS = ["llama", "qwen2", "gpt2"]
@@ -203,6 +204,16 @@ def test_pairs_of_one_prompt_share_it_and_their_endings_share_the_prefix() -> No
     assert batch["predictors"][first].tolist() == [1, 2, 3, 4, 3, 5, 6]
     tree = PairTree(batch["prompts"], batch["owners"], batch["parts"])
     assert tree.positions.tolist() == [0, 1, 2, 3, 4, 4, 5, 2, 3, 4, 4, 5]
+
+
+@given(rows=pairs, room=st.integers(1, 30))
+def test_packed_rows_hold_what_they_may_and_all_pairs_in_order(rows: list[Any], room: int) -> None:
+    found = split_to_rows(_as_pairs(rows), room)
+    assert [pair for row in found for pair in row] == _as_pairs(rows)
+    sizes = [len(plant(row, keep_prefix=False)["input_ids"]) for row in found]
+    assert all(size <= room or len(row) == 1 for size, row in zip(sizes, found, strict=True))
+    for row, following in itertools.pairwise(found):
+        assert len(plant([*row, following[0]], keep_prefix=False)["input_ids"]) > room
 
 
 @settings(max_examples=15, deadline=None)

@@ -43,6 +43,7 @@ def train_warmup(session: Session) -> dict[str, int]:
         loss=recipe.warmup.loss,
         nll_weight=recipe.warmup.nll_weight,
         options=recipe.warmup.loss_options(),
+        row_tokens=recipe.warmup.row_tokens,
     )
     return counts | {"held_out_prompts": len(held_out)}
 

@@ -36,8 +36,8 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
             return super().train(*arguments, **keywords)
 
     @abc.abstractmethod
-    def count(self, inputs: dict[str, Tensor]) -> Tensor:
-        """What the loss is averaged over in one micro-batch: valid tokens, or pairs."""
+    def count(self, inputs: Any) -> Tensor:
+        """What the loss is averaged over in one batch of the collator: valid tokens, or pairs."""
 
     @abc.abstractmethod
     def summed_loss(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -80,9 +80,9 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         self._extra.update({name: list(values) for name, values in state["extra"].items()})
 
     def note(self, **values: Tensor) -> None:
-        """Keep values of a micro-batch; their mean goes into the next log line."""
-        for name, value in values.items():
-            self._extra[name].append(float(value.detach()))
+        """Keep values, one or many; the mean of all goes into the next log line."""
+        for name, some in values.items():
+            self._extra[name] += some.detach().flatten().tolist()
 
     def log(self, logs: dict[str, float], *arguments: Any, **keywords: Any) -> None:
         if "loss" in logs:

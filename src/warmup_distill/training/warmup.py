@@ -1,5 +1,6 @@
 """The warm-up's trainer: preference optimization on pairs that share prompt and prefix."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,14 +11,16 @@ from torch.utils.data import Sampler
 
 from warmup_distill.losses import NEED_WHOLE, PREFERENCES, PairLogprobs, nll
 from warmup_distill.training.base import GloballyNormalizedTrainer
-from warmup_distill.tree.pairs import CHOSEN, PREFIX, REJECTED, PairTree, plant
+from warmup_distill.tree.pairs import CHOSEN, PREFIX, REJECTED, PairTree, plant, split_to_rows
 from warmup_distill.vocabulary import Vocabulary
 
 
 class WarmupTrainer(GloballyNormalizedTrainer):
     """Aligns a student to its teacher; the reference's log-probabilities come with the pairs.
 
-    Prompt and prefix of a pair run once, and the prompt once for all pairs of it in a batch.
+    Prompt and prefix of a pair run once, and the prompt once for all pairs of it in a packed row.
+    A batch is one such row, or several with a backward pass each where it has more tokens than one
+    row may hold.
 
     Args:
         model: the policy, starting as the reference.
@@ -26,6 +29,7 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         loss: a key of `losses.PREFERENCES`.
         nll_weight: of the negative log-likelihood of the chosen side, per token, added to the loss.
         options: what else the loss takes, such as `label_smoothing` or `gamma`.
+        row_tokens: a packed row holds so many tokens at the most, or a single pair.
         arguments: those of `transformers.Trainer`. `train_dataset` has the fields of
             `records.Pair`, and `prefix_ref_logprob` where `needs_prefix` says so;
             `args.remove_unused_columns` must be False.
@@ -40,10 +44,12 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         loss: str = "sigmoid",
         nll_weight: float = 0.0,
         options: Mapping[str, float] | None = None,
+        row_tokens: int = 16384,
         **arguments: Any,
     ) -> None:
         self.keep_prefix = needs_prefix(loss, nll_weight)
-        arguments.setdefault("data_collator", PairCollator(keep_prefix=self.keep_prefix))
+        collator = PairCollator(keep_prefix=self.keep_prefix, row_tokens=row_tokens)
+        arguments.setdefault("data_collator", collator)
         super().__init__(model=model, vocabulary=vocabulary, **arguments)
         self.beta = beta
         self.preference = partial(PREFERENCES[loss], beta=beta, **options or {})
@@ -53,9 +59,21 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         return PromptSampler(dataset["prompt_ids"], self.args.seed)
 
-    def count(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Pairs."""
-        return torch.tensor(len(inputs["chosen_ref_logprob"]))
+    def training_step(self, model: Any, inputs: Any, *more: Any, **named: Any) -> Tensor:
+        """The loss of a batch, whose packed rows run one after the other."""
+        losses = []
+        for number, row in enumerate(inputs, start=1):
+            last = number == len(inputs)
+            # Processes may have unlike numbers of rows; they exchange gradients once per batch.
+            waiting = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+            with waiting:
+                losses.append(super().training_step(model, row, *more, **named))
+        return torch.stack(losses).sum()
+
+    def count(self, inputs: Any) -> Tensor:
+        """Pairs of a batch, or of one packed row of it."""
+        rows = [inputs] if isinstance(inputs, dict) else inputs
+        return torch.tensor(sum(len(row["owners"]) for row in rows))
 
     def summed_loss(self, inputs: dict[str, Tensor]) -> Tensor:
         pairs = self._pair_logprobs(inputs)
@@ -63,10 +81,10 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         if self.nll_weight:
             losses = losses + self.nll_weight * nll(pairs)
         self.note(
-            accuracy=(pairs.gain > 0).float().mean(),
-            reward_margin=self.beta * pairs.gain.mean(),
-            chosen_logprob=pairs.policy_chosen.mean(),
-            rejected_logprob=pairs.policy_rejected.mean(),
+            accuracy=(pairs.gain > 0).float(),
+            reward_margin=self.beta * pairs.gain,
+            chosen_logprob=pairs.policy_chosen,
+            rejected_logprob=pairs.policy_rejected,
         )
         return losses.sum()
 
@@ -121,15 +139,19 @@ class PromptSampler(Sampler[int]):
 
 
 class PairCollator:
-    """Pairs as one packed row; see `tree.pairs.plant`."""
+    """Pairs as packed rows of so many tokens at the most; see `tree.pairs.plant`."""
 
-    def __init__(self, *, keep_prefix: bool) -> None:
+    def __init__(self, *, keep_prefix: bool, row_tokens: int) -> None:
         self.keep_prefix = keep_prefix
+        self.row_tokens = row_tokens
 
-    def __call__(self, pairs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    def __call__(self, pairs: Sequence[dict[str, Any]]) -> list[dict[str, Tensor]]:
+        return [self._row(some) for some in split_to_rows(pairs, self.row_tokens)]
+
+    def _row(self, pairs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         names = ["chosen_ref_logprob", "rejected_ref_logprob"]
         names += ["prefix_ref_logprob"] if self.keep_prefix else []
-        batch = {name: torch.tensor([pair[name] for pair in pairs]) for name in names}
+        row = {name: torch.tensor([pair[name] for pair in pairs]) for name in names}
         if "row" in pairs[0]:
-            batch["rows"] = torch.tensor([pair["row"] for pair in pairs])
-        return plant(pairs, keep_prefix=self.keep_prefix) | batch
+            row["rows"] = torch.tensor([pair["row"] for pair in pairs])
+        return plant(pairs, keep_prefix=self.keep_prefix) | row

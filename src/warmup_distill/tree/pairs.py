@@ -114,6 +114,25 @@ def plant(pairs: Sequence[dict[str, Any]], *, keep_prefix: bool) -> dict[str, Te
     }
 
 
+def split_to_rows(pairs: Sequence[dict[str, Any]], room: int) -> list[list[dict[str, Any]]]:
+    """Pairs in their order, in groups that `plant` packs into rows of `room` tokens at the most.
+
+    A pair larger than that is alone.
+    """
+    rows: list[list[dict[str, Any]]] = []
+    left = 0
+    for pair in pairs:
+        cut, prompt = pair["mismatch_index"], pair["prompt_ids"]
+        branch = len(pair["chosen_ids"]) + len(pair["rejected_ids"]) - cut - 2
+        shared = bool(rows) and rows[-1][-1]["prompt_ids"] == prompt
+        if not rows or branch + (0 if shared else len(prompt)) > left:
+            rows.append([])
+            left, shared = room, False
+        left -= branch + (0 if shared else len(prompt))
+        rows[-1].append(pair)
+    return rows
+
+
 def _scored(
     ids: Sequence[int], before: int, start: int, pair: int, part: int
 ) -> list[tuple[int, int, int, int]]:
