@@ -10,10 +10,10 @@ PACKAGE = Path(warmup_distill.__file__).parent
 FLOORS = {
     "words": {"errors", "records", "config"},
     "tools": {
-        "artifacts", "bundled", "chat", "engines", "environment", "fingerprints",
-        "locking", "losses",
-        "mismatch", "models", "page", "pairing", "prompting", "randomness", "recipe", "scoring",
-        "session", "sources", "stopping", "suites", "training", "tree", "vocabulary",
+        "artifacts", "bundled", "chat", "drawing", "engines", "environment", "fingerprints",
+        "locking", "losses", "mismatch", "models", "page", "pairing",
+        "prompting", "randomness", "recipe", "scoring", "session", "sources", "stopping",
+        "suites", "training", "tree", "vocabulary",
     },
     "stages": {"stages"},
     "doors": {

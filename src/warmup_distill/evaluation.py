@@ -1,5 +1,6 @@
 """Suites on any model, or on all models of a run; results are kept and not computed twice."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -109,6 +110,8 @@ def evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
     missing = [suite for suite in rows if not _is_done(paths[suite], asked[suite])]
     if missing:
         _evaluate(name, {suite: rows[suite][0] for suite in missing}, paths, asked, question)
+    for path in paths.values():
+        shutil.rmtree(_drawn(path), ignore_errors=True)
     return list(paths.values())
 
 
@@ -137,6 +140,11 @@ def _is_done(path: Path, asked: dict[str, Any]) -> bool:
     return True
 
 
+def _drawn(path: Path) -> Path:
+    """Where completions are until the result is there."""
+    return path.with_suffix(".drawn")
+
+
 def _evaluate(
     name: str,
     rows: dict[str, list[SuiteRow]],
@@ -160,6 +168,8 @@ def _evaluate(
                 SUITES[suite],
                 some,
                 question.profile,
+                _drawn(paths[suite]),
+                name=[name, asked[suite]["weights"], question.dtype],
                 batch_tokens=question.batch_tokens,
                 advance=bar.update,
             )

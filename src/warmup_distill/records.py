@@ -39,9 +39,10 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """A completion of the teacher's, to distil on."""
+    """One of the completions that were drawn for a prompt, in the order of its random streams."""
 
-    prompt_id: str
+    prompt: int
+    """Number of the prompt among those that were asked together."""
     completion_ids: list[int]
     finish_reason: FinishReason
 

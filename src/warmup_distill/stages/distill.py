@@ -93,7 +93,7 @@ def _rows(
             session.vocabulary,
             prompts,
             section,
-            session.folder / "completions" / f"{_owner(section)}.parquet",
+            session.folder / "completions" / _owner(section),
             name=[session.recipe.teacher, content(session.recipe.teacher)],
             max_new_tokens=_longest(session, section),
             batch_tokens=session.recipe.rollouts.batch_tokens,

@@ -1,7 +1,9 @@
 """evaluate: every model of the run × every benchmark → scores, predictions, agreement."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
 from tqdm import tqdm
@@ -10,12 +12,14 @@ from transformers import PreTrainedModel
 from warmup_distill.artifacts import write_json, write_records
 from warmup_distill.chat import decode_completion
 from warmup_distill.config import Benchmark
+from warmup_distill.drawing import draw
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
+from warmup_distill.fingerprints import content
 from warmup_distill.models import load_model
 from warmup_distill.prompting import read_prompts
 from warmup_distill.randomness import stream
-from warmup_distill.records import Prediction, Prompt, Sample
+from warmup_distill.records import Completion, Prediction, Prompt
 from warmup_distill.scoring.agreement import measure_agreement
 from warmup_distill.scoring.metrics import METRICS, Gold
 from warmup_distill.scoring.statistics import estimate
@@ -38,9 +42,10 @@ def evaluate_models(session: Session) -> dict[str, int]:
     models["distill"] = str(session.folder / "distill")
     benchmarks = [(b, read_benchmark(session, b)) for b in recipe.evaluate.benchmarks]
     total = len(models) * len(DECODINGS) * sum(len(prompts) for _, prompts in benchmarks)
-    with tqdm(total=total, desc="evaluate", unit="completion") as bar:
+    with tqdm(total=total, desc="evaluate", unit="completion", disable=not total) as bar:
         for name, where in models.items():
             _evaluate_model(session, name, where, benchmarks, bar)
+            shutil.rmtree(session.folder / "evaluate" / name / "drawn", ignore_errors=True)
             leave_if_asked()
     return {"models": len(models), "completions": total}
 
@@ -59,7 +64,8 @@ def _evaluate_model(
     model = load_model(where, session.recipe.dtype)
     everything = []
     for benchmark, prompts in benchmarks:
-        result, predictions = _evaluate(session, model, benchmark, prompts, bar)
+        drawn = folder / "drawn" / benchmark.name
+        result, predictions = _evaluate(session, model, where, benchmark, prompts, drawn, bar)
         write_json(folder / f"{benchmark.name}.json", {"model": name} | result)
         everything += predictions
     write_records(folder / "predictions.parquet", Prediction, everything)
@@ -68,8 +74,10 @@ def _evaluate_model(
 def _evaluate(
     session: Session,
     model: PreTrainedModel,
+    where: str,
     benchmark: Benchmark,
     prompts: Sequence[Prompt],
+    folder: Path,
     bar: "tqdm[Any]",
 ) -> tuple[dict[str, Any], list[Prediction]]:
     recipe = session.recipe
@@ -83,19 +91,22 @@ def _evaluate(
         "metric": benchmark.metric,
         "prompts": len(prompts),
     }
-    samples: dict[str, list[Sample]] = {}
+    completions: dict[str, list[Completion]] = {}
     for decoding, temperature in DECODINGS:
         # Every model gets the same random numbers, so that differences between them are paired.
-        drawn = engine.sample(
+        drawn = draw(
+            engine,
             [prompt.prompt_ids for prompt in prompts],
             [[stream(recipe.seed, "evaluate", prompt.prompt_id)] for prompt in prompts],
+            folder / decoding,
+            model=[where, content(where), recipe.dtype],
             max_new_tokens=benchmark.max_new_tokens or recipe.rollouts.max_new_tokens,
             temperature=temperature,
         )
-        samples[decoding] = [sample for (sample,) in drawn]
+        completions[decoding] = [completion for (completion,) in drawn]
         scored = [
-            _predict(session, benchmark, decoding, prompt, sample)
-            for prompt, sample in zip(prompts, samples[decoding], strict=True)
+            _predict(session, benchmark, decoding, prompt, completion)
+            for prompt, completion in zip(prompts, completions[decoding], strict=True)
         ]
         truncated = sum(prediction.finish_reason == "length" for prediction in scored)
         values = [prediction.value for prediction in scored]
@@ -106,7 +117,7 @@ def _evaluate(
         engine.student,
         engine.teacher,
         [prompt.prompt_ids for prompt in prompts[:count]],
-        [sample.ids for sample in samples["sampled"][:count]],
+        [one.completion_ids for one in completions["sampled"][:count]],
         margin_threshold=recipe.rollouts.margin_threshold,
         batch_tokens=batch_tokens,
     )
@@ -118,9 +129,9 @@ def _predict(
     benchmark: Benchmark,
     decoding: Literal["greedy", "sampled"],
     prompt: Prompt,
-    sample: Sample,
+    completion: Completion,
 ) -> Prediction:
-    text = decode_completion(session.tokenizer, sample.ids)
+    text = decode_completion(session.tokenizer, completion.completion_ids)
     metric = "gsm8k_strict" if benchmark.metric == "accuracy" else benchmark.metric
     gold = Gold(
         references=[] if prompt.reference is None else [prompt.reference], answer=prompt.answer
@@ -133,7 +144,7 @@ def _predict(
         reference=prompt.reference,
         answer=prompt.answer,
         value=METRICS[metric](text, gold).value,
-        finish_reason=sample.finish_reason,
+        finish_reason=completion.finish_reason,
     )
 
 

@@ -3,10 +3,12 @@
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
+from warmup_distill.drawing import draw
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
 from warmup_distill.randomness import stream
@@ -39,11 +41,17 @@ def evaluate_suite(
     suite: Suite,
     rows: Sequence[SuiteRow],
     profile: Profile,
+    folder: Path,
     *,
+    name: Any,
     batch_tokens: int,
     advance: Callable[[int], object],
 ) -> tuple[dict[str, Any], list[SuitePrediction]]:
     """Ask a model every question once per seed of the profile, and score what it says.
+
+    Args:
+        folder: for what is drawn, kept after an interruption.
+        name: what tells this model from others.
 
     Returns:
         A result with, for each metric, mean and standard error over rows (of the row's mean over
@@ -58,19 +66,22 @@ def evaluate_suite(
     context = int(model.config.get_text_config().max_position_embeddings)
     kept = _fitting(rows, prompts, profile, context - profile.max_new_tokens)
     engine = TransformersEngine(model, model, vocabulary, batch_tokens, advance)
-    samples = engine.sample(
+    drawn = draw(
+        engine,
         kept,
         [[stream(seed, "suite", row.row_id) for seed in profile.seeds] for row in rows],
+        folder,
+        model=name,
         max_new_tokens=profile.max_new_tokens,
         temperature=profile.temperature,
         no_repeat_ngram_size=profile.no_repeat_ngram_size,
     )
     predictions = [
         prediction
-        for row, group in zip(rows, samples, strict=True)
-        for seed, sample in zip(profile.seeds, group, strict=True)
+        for row, group in zip(rows, drawn, strict=True)
+        for seed, one in zip(profile.seeds, group, strict=True)
         for prediction in _score(
-            suite, row, seed, response(tokenizer, sample.ids), sample.finish_reason
+            suite, row, seed, response(tokenizer, one.completion_ids), one.finish_reason
         )
     ]
     result = {
@@ -78,7 +89,7 @@ def evaluate_suite(
         "rows": len(rows),
         "scores": {name: _summary(predictions, name, profile) for name in suite.metrics},
         "prompts_cut": sum(len(a) > len(b) for a, b in zip(prompts, kept, strict=True)),
-        "completions_cut": sum(s.finish_reason == "length" for group in samples for s in group),
+        "completions_cut": sum(s.finish_reason == "length" for group in drawn for s in group),
         "completions": len(rows) * len(profile.seeds),
     }
     if "rouge_l" in suite.metrics:

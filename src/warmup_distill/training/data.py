@@ -7,14 +7,13 @@ from typing import Any
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from warmup_distill.artifacts import read_notes, read_records, write_records
 from warmup_distill.chat import encode_reference
 from warmup_distill.config import DistillSection
+from warmup_distill.drawing import draw
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
-from warmup_distill.fingerprints import digest
 from warmup_distill.randomness import stream
-from warmup_distill.records import Completion, Prompt
+from warmup_distill.records import Prompt
 from warmup_distill.vocabulary import Vocabulary
 
 
@@ -74,35 +73,28 @@ def teacher_completions(
     vocabulary: Vocabulary,
     prompts: Sequence[Prompt],
     section: DistillSection,
-    path: Path,
+    folder: Path,
     *,
     name: Any,
     max_new_tokens: int,
     batch_tokens: int,
     seed: int,
 ) -> dict[str, list[int]]:
-    """One completion of the teacher for each prompt, by its id; kept in `path` for the next time.
+    """One completion of the teacher for each prompt, by its id; kept in `folder`.
 
     `name` is what tells this teacher from others.
 
     Source: Kim and Rush 2016, arXiv:1606.07947, section 3.2 (sequence-level distillation), with a
     draw in place of the beam.
     """
-    facts = [vocabulary.size, max_new_tokens, section.completions.temperature, seed, name,
-             [[prompt.prompt_id, prompt.prompt_ids] for prompt in prompts]]  # fmt: skip
-    notes = {"of": digest(facts)}
-    if read_notes(path) != notes:
-        with tqdm(total=len(prompts), desc="teacher", unit="completion") as bar:
-            engine = TransformersEngine(teacher, teacher, vocabulary, batch_tokens, bar.update)
-            samples = engine.sample(
-                [prompt.prompt_ids for prompt in prompts],
-                [[stream(seed, "distill", prompt.prompt_id)] for prompt in prompts],
-                max_new_tokens=max_new_tokens,
-                temperature=section.completions.temperature,
-            )
-        records = [
-            Completion(prompt_id=p.prompt_id, completion_ids=s.ids, finish_reason=s.finish_reason)
-            for p, (s,) in zip(prompts, samples, strict=True)
-        ]
-        write_records(path, Completion, records, notes)
-    return {record.prompt_id: record.completion_ids for record in read_records(path, Completion)}
+    with tqdm(total=len(prompts), desc="teacher", unit="completion") as bar:
+        drawn = draw(
+            TransformersEngine(teacher, teacher, vocabulary, batch_tokens, bar.update),
+            [prompt.prompt_ids for prompt in prompts],
+            [[stream(seed, "distill", prompt.prompt_id)] for prompt in prompts],
+            folder,
+            model=name,
+            max_new_tokens=max_new_tokens,
+            temperature=section.completions.temperature,
+        )
+    return {p.prompt_id: one.completion_ids for p, (one,) in zip(prompts, drawn, strict=True)}

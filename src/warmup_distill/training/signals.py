@@ -8,9 +8,8 @@ step in which they came.
 Shape letters: N completion token of all rows, K kept token, E width of the hidden states.
 """
 
-import hashlib
-import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,36 +19,50 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 from tqdm import tqdm
 
-from warmup_distill.artifacts import whole_folder, write_json
+from warmup_distill.artifacts import read_json, whole_folder, write_json
+from warmup_distill.fingerprints import digest
+from warmup_distill.stopping import leave_if_asked
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import batches_by_size
 
 Kind = Literal["hidden", "top_k"]
 TOKENS_AT_ONCE = 4096
+ROWS_PER_PART = 1024
+"""Rows whose signal is written together; an interruption costs no more."""
 
 
 class TeacherSignals:
-    """Arrays [N, …] on disk, and where each row begins.
+    """What the teacher says of some rows, on disk in parts.
 
     Args:
-        folder: made by `write_signals`.
+        folders: of the parts, in order, made by `write_signals`.
     """
 
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.parts = [_Part(folder) for folder in folders]
+
+    def of(self, rows: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+        """The signal of some rows, one after the other, by name."""
+        found = [self.parts[row // ROWS_PER_PART].of(row % ROWS_PER_PART) for row in rows]
+        return {
+            name: torch.from_numpy(np.concatenate([one[name] for one in found])).to(device)
+            for name in found[0]
+        }
+
+
+class _Part:
+    """Arrays [N, …] on disk, and where each row begins."""
+
     def __init__(self, folder: Path) -> None:
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        self.starts: list[int] = about["starts"]
+        self.starts: list[int] = read_json(folder / "about.json")["starts"]
         self.arrays = {
             path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
             for path in sorted(folder.glob("*.npy"))
         }
 
-    def of(self, rows: Sequence[int], device: torch.device) -> dict[str, Tensor]:
-        """The signal of some rows, one after the other, by name."""
-        spans = [slice(self.starts[row], self.starts[row + 1]) for row in rows]
-        return {
-            name: torch.from_numpy(np.concatenate([array[span] for span in spans])).to(device)
-            for name, array in self.arrays.items()
-        }
+    def of(self, row: int) -> dict[str, Any]:
+        span = slice(self.starts[row], self.starts[row + 1])
+        return {name: array[span] for name, array in self.arrays.items()}
 
 
 def write_signals(
@@ -62,56 +75,65 @@ def write_signals(
     temperature: float,
     teacher_name: str,
 ) -> TeacherSignals:
-    """Run the teacher over rows once and keep what a divergence needs; reused if it is there.
+    """Run the teacher over rows once and keep what a divergence needs; parts that are there stay.
 
     Args:
         rows: `prompt_ids` and `completion_ids` each.
-        folder: appears whole or not at all.
+        folder: its parts appear whole or not at all.
         kind: hidden states [N, E], or the `top_k` likeliest tokens [N, K], their
             log-probabilities [N, K] and that of all others together [N].
         temperature: divides the logits before the top-k are taken.
+
+    Raises:
+        Stopped: a signal asked for it; the parts written are kept.
     """
     top = {"top_k": top_k, "temperature": temperature} if kind == "top_k" else {}
-    digest = hashlib.sha256(json.dumps([teacher_name, kind, top, list(rows)]).encode()).hexdigest()
-    about = folder / "about.json"
-    if about.exists() and json.loads(about.read_text(encoding="utf-8"))["digest"] == digest:
-        return TeacherSignals(folder)
-    starts = [0, *np.cumsum([len(row["completion_ids"]) for row in rows]).tolist()]
-    with whole_folder(folder) as temporary:
-        _fill(teacher, rows, starts, temporary, kind, top_k, temperature)
-        write_json(
-            temporary / "about.json", {"digest": digest, "kind": kind, **top, "starts": starts}
-        )
-    return TeacherSignals(folder)
+    starts = range(0, len(rows), ROWS_PER_PART)
+    paths = [folder / f"part-{number:05d}" for number in range(len(starts))]
+    for stray in set(folder.glob("*")) - set(paths):
+        shutil.rmtree(stray)
+    with teacher.following(), tqdm(total=len(rows), desc="teacher", unit="row") as bar:
+        for path, start in zip(paths, starts, strict=True):
+            some = rows[start : start + ROWS_PER_PART]
+            known = digest([teacher_name, kind, top, some])
+            about = path / "about.json"
+            if about.exists() and read_json(about)["of"] == known:
+                bar.update(len(some))
+                continue
+            with whole_folder(path) as temporary:
+                ends = _fill(teacher, some, temporary, kind, top_k, temperature, bar.update)
+                write_json(temporary / "about.json", {"of": known, "starts": ends})
+            leave_if_asked()
+    return TeacherSignals(paths)
 
 
 @torch.inference_mode()
 def _fill(
     teacher: TreeModel,
     rows: Sequence[dict[str, Any]],
-    starts: Sequence[int],
     folder: Path,
     kind: Kind,
     top_k: int,
     temperature: float,
-) -> None:
+    advance: Callable[[int], object],
+) -> list[int]:
+    """Write the arrays of a part; returns where each row begins, and the end."""
     arrays: dict[str, Any] = {}
+    starts = [0, *np.cumsum([len(row["completion_ids"]) for row in rows]).tolist()]
     sizes = [len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows]
-    with teacher.following(), tqdm(total=len(rows), desc="teacher", unit="row") as bar:
-        for batch in batches_by_size(sizes, TOKENS_AT_ONCE):
-            columns = ([rows[i][name] for i in batch] for name in ("prompt_ids", "completion_ids"))
-            hidden, _ = teacher.completion_hidden(*columns)
-            signal = (
-                {"hidden": hidden}
-                if kind == "hidden"
-                else _top(teacher, hidden, top_k, temperature)
-            )
-            counts = [len(rows[i]["completion_ids"]) for i in batch]
-            for name, values in signal.items():
-                _place(arrays, folder, name, values, starts, batch, counts)
-            bar.update(len(batch))
+    for batch in batches_by_size(sizes, TOKENS_AT_ONCE):
+        columns = ([rows[i][name] for i in batch] for name in ("prompt_ids", "completion_ids"))
+        hidden, _ = teacher.completion_hidden(*columns)
+        signal = (
+            {"hidden": hidden} if kind == "hidden" else _top(teacher, hidden, top_k, temperature)
+        )
+        counts = [len(rows[i]["completion_ids"]) for i in batch]
+        for name, values in signal.items():
+            _place(arrays, folder, name, values, starts, batch, counts)
+        advance(len(batch))
     for array in arrays.values():
         array.flush()
+    return starts
 
 
 def _place(
