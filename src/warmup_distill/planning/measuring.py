@@ -1,107 +1,177 @@
-"""A few seconds of the real work, scaled to all of it. The only step that loads weights."""
+"""What one completion, one pair and one row cost: a few seconds of the real work.
+
+The only step that loads weights.
+"""
 
 import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import SaveStrategy
 
+from warmup_distill.config.training import TrainSection
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.models import cut_layers, load_model
-from warmup_distill.planning.estimates import Tokens
+from warmup_distill.pairing import select_pairs
 from warmup_distill.planning.facts import Facts
-from warmup_distill.records import Prompt
+from warmup_distill.records import Prompt, Rollout, Sample
 from warmup_distill.session import Session
 from warmup_distill.stages.rollouts import roll_out
+from warmup_distill.stopping import leave_if_asked
+from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.data import prompt_rows, reference_rows
 from warmup_distill.training.distill import DistillTrainer
+from warmup_distill.training.fit import training_arguments
+from warmup_distill.training.warmup import WarmupTrainer
 
-FEW_PROMPTS, FEW_STEPS = 32, 2
+ENOUGH = 3.0
+"""Seconds of rollouts that say enough of all of them."""
+STEPS = 3
+"""Optimizer steps of each training; the first is not counted, for it sets things up."""
 
-Result = TypeVar("Result")
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Seconds of one of each, on the device at hand."""
+
+    drawing: float
+    """Of a completion by the student."""
+    checking: float
+    """Of its check and its continuation."""
+    pair: float
+    """Of a pair in the warm-up."""
+    row: float
+    """Of a row in the distillation."""
+    pairs_per_prompt: float
 
 
-def measure(session: Session, facts: Facts, counted: Tokens) -> dict[str, float]:
-    """Seconds of each stage that runs a model, at the most: samples that end early cost less."""
+def measure(session: Session, facts: Facts) -> Costs:
+    """Roll out some prompts, and train a few steps on what they give."""
     assert facts.data
-    some = list(facts.data.prompts[:FEW_PROMPTS])
-    rolling, sampled = _roll_out(session, some)
-    per_trained = _train(session, some)
-    settings = session.recipe
-    # A pair is about one sample, its continuation and its share of the prompt, in one pass.
-    pair_tokens = 2 * counted.sampled * (settings.warmup.num_train_epochs or 1)
-    distilling = per_trained * counted.distilled
-    found = {
-        "rollouts": rolling * counted.sampled / sampled,
-        "warmup": per_trained * pair_tokens,
-        "cut": per_trained * _healed(session, counted) if settings.cut else 0.0,
-        "distill": distilling,
-        "control": distilling if settings.control else 0.0,
-        "evaluate": rolling * counted.evaluated / sampled,
-    }
-    return {stage: seconds for stage, seconds in found.items() if seconds}
-
-
-def _healed(session: Session, counted: Tokens) -> float:
-    """Tokens of the healing: those of an epoch of the distillation, as often as it goes."""
-    cut, distill = session.recipe.cut, session.recipe.distill
-    assert cut is not None
-    return counted.distilled / (distill.num_train_epochs or 1) * cut.num_train_epochs * cut.heal
-
-
-def _roll_out(session: Session, prompts: list[Prompt]) -> tuple[float, int]:
-    """Seconds of the rollouts of some prompts, and how many tokens were sampled."""
-    settings = session.recipe.rollouts
-    engine = TransformersEngine(
-        _student(session), session.teacher, session.vocabulary, settings.batch_tokens
+    prompts = facts.data.prompts[: session.recipe.rollouts.limit]
+    some, rollouts, drawing, seconds = _roll_out(session, prompts)
+    pairs = _pairs(session, some, rollouts)
+    return Costs(
+        drawing=drawing / len(rollouts),
+        checking=(seconds - drawing) / len(rollouts),
+        pair=_warm_up(session, pairs) if pairs else 0.0,
+        row=_distill(session, some),
+        pairs_per_prompt=len(pairs) / len(some),
     )
-    rollouts, seconds = _timed(lambda: roll_out(engine, prompts, settings, session.recipe.seed))
-    return seconds, sum(len(rollout.completion_ids) for rollout in rollouts)
 
 
-def _train(session: Session, prompts: list[Prompt]) -> float:
-    """Seconds per token of prompt and completion in a distillation step."""
+def _roll_out(
+    session: Session, prompts: Sequence[Prompt]
+) -> tuple[Sequence[Prompt], list[Rollout], float, float]:
+    """Some prompts, their rollouts, seconds to draw them, and seconds in all.
+
+    Four times as many prompts each time, since few of them say little of full batches.
+    """
+    recipe, count = session.recipe, 4
+    engine = Stopwatch(
+        _student(session), session.teacher, session.vocabulary, recipe.rollouts.batch_tokens
+    )
+    while True:
+        engine.drawing, began = 0.0, time.perf_counter()
+        some = _spread(prompts, count)
+        rollouts = roll_out(engine, some, recipe.rollouts, recipe.seed)
+        seconds = time.perf_counter() - began
+        leave_if_asked()
+        if seconds > ENOUGH or count >= len(prompts):
+            return some, rollouts, engine.drawing, seconds
+        count *= 4
+
+
+class Stopwatch(TransformersEngine):
+    """An engine that knows how long it has been drawing."""
+
+    drawing = 0.0
+
+    def sample(self, *arguments: Any, **named: Any) -> list[list[Sample]]:
+        """See `Engine.sample`."""
+        began = time.perf_counter()
+        found = super().sample(*arguments, **named)
+        self.drawing += time.perf_counter() - began
+        return found
+
+
+def _spread(prompts: Sequence[Prompt], count: int) -> Sequence[Prompt]:
+    """So many of them, at equal distances."""
+    return prompts[:: max(1, len(prompts) // count)][:count]
+
+
+def _pairs(
+    session: Session, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]
+) -> list[dict[str, Any]]:
+    """Rows of the warm-up; a reward model, which would drop some, is not asked."""
+    known = {prompt.prompt_id: prompt for prompt in prompts}
+    settings = session.recipe.pairs.model_copy(update={"reward_model": None})
+    pairs, _ = select_pairs(rollouts, known, session.tokenizer, settings)
+    return [vars(pair) | {"prefix_ref_logprob": 0.0} for pair in pairs]
+
+
+def _warm_up(session: Session, pairs: list[dict[str, Any]]) -> float:
+    section = session.recipe.warmup
+    return _seconds_per_row(
+        WarmupTrainer, session, section, pairs,
+        beta=section.beta, loss=section.loss, nll_weight=section.nll_weight,
+        options=section.loss_options(), row_tokens=section.row_tokens,
+    )  # fmt: skip
+
+
+def _distill(session: Session, prompts: Sequence[Prompt]) -> float:
     section = session.recipe.distill
     make = reference_rows if any(prompt.reference for prompt in prompts) else prompt_rows
     rows = make(prompts, session.tokenizer, section.max_length)
-    rows = (rows * section.per_device_train_batch_size)[
-        : FEW_STEPS * section.per_device_train_batch_size
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = DistillTrainer(
+    teacher = None if section.objective == "sft" else session.teacher
+    return _seconds_per_row(DistillTrainer, session, section, rows, teacher=teacher)
+
+
+def _seconds_per_row(
+    trainer_type: type[GloballyNormalizedTrainer], session: Session, section: TrainSection,
+    rows: list[dict[str, Any]], **named: Any,
+) -> float:  # fmt: skip
+    batch = min(section.per_device_train_batch_size, len(rows))
+    few = section.model_copy(
+        update={"max_steps": STEPS, "per_device_train_batch_size": batch,
+                "gradient_accumulation_steps": 1, "lora": None}
+    )  # fmt: skip
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as scratch:
+        autocast = session.recipe.dtype == "bfloat16"
+        arguments = training_arguments(few, len(rows), session.recipe.seed, autocast, scratch)
+        arguments.save_strategy = SaveStrategy.NO
+        arguments.disable_tqdm = True
+        trainer = trainer_type(
             model=_student(session),
-            teacher=session.teacher,
             vocabulary=session.vocabulary,
-            args=TrainingArguments(
-                output_dir=str(Path(folder)),
-                per_device_train_batch_size=section.per_device_train_batch_size,
-                max_steps=FEW_STEPS,
-                remove_unused_columns=False,
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                use_cpu=not torch.cuda.is_available(),
-                dataloader_pin_memory=torch.cuda.is_available(),
-                activation_checkpointing=section.activation_checkpointing,
-            ),
+            args=arguments,
             train_dataset=Dataset.from_list(rows),
+            callbacks=[clock],
+            **named,
         )
         trainer.remove_callback(PrinterCallback)
-        _, seconds = _timed(trainer.train)
-    return seconds / sum(len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows)
+        trainer.train()
+    leave_if_asked()
+    return (clock.ends[-1] - clock.ends[0]) / ((STEPS - 1) * batch)
+
+
+class Clock(TrainerCallback):
+    """When each step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.ends.append(time.perf_counter())
 
 
 def _student(session: Session) -> PreTrainedModel:
     """The student as it will be when the rollouts begin, but for the healing of a cut one."""
     model, cut = load_model(session.recipe.student), session.recipe.cut
     return cut_layers(model, cut.keep_layers) if cut else model
-
-
-def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
-    began = time.perf_counter()
-    return work(), time.perf_counter() - began

@@ -11,6 +11,7 @@ from warmup_distill.pipeline import stages_of
 from warmup_distill.planning.estimates import Tokens, disk, memory, tokens
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts, gather
 from warmup_distill.planning.measuring import measure
+from warmup_distill.planning.times import times
 from warmup_distill.session import Session
 
 LONGEST_PROMPT = 600
@@ -33,8 +34,8 @@ def plan(recipe: Recipe, folder: Path, *, measured: bool) -> tuple[str, list[str
         counted = tokens(recipe, facts, session.tokenizer)
         lines += _sizes(recipe, facts, counted, folder)
         if measured and not facts.problems:
-            seconds = facts.attempt(lambda: measure(session, facts, counted))
-            lines += _times(seconds) if seconds else []
+            costs = facts.attempt(lambda: measure(session, facts))
+            lines += _times(times(recipe, facts, costs)) if costs else []
         elif not measured:
             lines += ["time       add --measure: loads the weights and times a few prompts"]
     if facts.problems:
@@ -109,7 +110,7 @@ def _sizes(recipe: Recipe, facts: Facts, counted: Tokens, folder: Path) -> list[
 
 def _times(seconds: dict[str, float]) -> list[str]:
     each = ", ".join(f"{stage} {duration(value)}" for stage, value in seconds.items())
-    return [f"time       at most about {duration(sum(seconds.values()))}: {each}"]
+    return [f"time       about {duration(sum(seconds.values()))}: {each}"]
 
 
 def _bytes(size: float) -> str:

@@ -75,7 +75,7 @@ def fit(
     }
     trainer = trainer_type(
         model=policy,
-        args=_training_arguments(section, len(rows), seed, autocast, str(scratch)),
+        args=training_arguments(section, len(rows), seed, autocast, str(scratch)),
         train_dataset=Dataset.from_list(list(rows)),
         **arguments,
     )
@@ -124,9 +124,10 @@ def _go_on(trainer: GloballyNormalizedTrainer, checkpoint: Path, watch: Watch | 
         watch.keep_best()
 
 
-def _training_arguments(
+def training_arguments(
     section: TrainSection, rows: int, seed: int, autocast: bool, scratch: str
 ) -> TrainingArguments:
+    """What a section of the recipe says, in `transformers`' words."""
     per_step = section.per_device_train_batch_size * section.gradient_accumulation_steps
     steps = section.max_steps or int(section.num_train_epochs * rows / per_step) + 1
     return TrainingArguments(

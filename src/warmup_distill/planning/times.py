@@ -1,0 +1,61 @@
+"""Seconds of each stage, from what was measured of one completion, one pair and one row."""
+
+from warmup_distill.config import Recipe
+from warmup_distill.config.distillation import DistillSection
+from warmup_distill.config.training import TrainSection
+from warmup_distill.planning.facts import Facts
+from warmup_distill.planning.measuring import Costs
+from warmup_distill.stages.evaluate import DECODINGS
+
+
+def times(recipe: Recipe, facts: Facts, costs: Costs) -> dict[str, float]:
+    """Seconds of each stage that runs a model."""
+    assert facts.data
+    count = len(facts.data.prompts[: recipe.rollouts.limit])
+    completion = costs.drawing + costs.checking
+    found = {
+        "cut": _distilling(recipe.cut, facts, costs) if recipe.cut and recipe.cut.heal else 0.0,
+        "rollouts": completion * count * recipe.rollouts.num_samples,
+        "warmup": _warming_up(recipe, costs, costs.pairs_per_prompt * count),
+        "distill": _distilling(recipe.distill, facts, costs),
+        "control": _distilling(recipe.distill, facts, costs) if recipe.control else 0.0,
+        "evaluate": _evaluating(recipe, facts, costs),
+    }
+    return {stage: seconds for stage, seconds in found.items() if seconds}
+
+
+def _warming_up(recipe: Recipe, costs: Costs, pairs: float) -> float:
+    """The steps, and the examinations between them."""
+    section, watch = recipe.warmup, recipe.warmup.watch
+    trained = _rows_trained(section, pairs)
+    steps = trained / (section.per_device_train_batch_size * section.gradient_accumulation_steps)
+    examined = watch.prompts * (2 + steps // watch.steps) if pairs else 0.0
+    return costs.pair * trained + (costs.drawing + costs.checking) * examined
+
+
+def _distilling(section: DistillSection, facts: Facts, costs: Costs) -> float:
+    """The steps, and what is drawn for them."""
+    assert facts.data and facts.teacher and facts.student
+    count = len(facts.data.prompts)
+    trained = _rows_trained(section, count)
+    drawn = section.completions.student_share * trained
+    if section.completions.source == "teacher":
+        drawn = count * facts.teacher.parameters / facts.student.parameters
+    return costs.row * trained + costs.drawing * drawn
+
+
+def _evaluating(recipe: Recipe, facts: Facts, costs: Costs) -> float:
+    """All models draw twice, and are held to the teacher once."""
+    models = 3 + recipe.control
+    asked = [len(found.prompts) for found in facts.benchmarks.values()]
+    drawn = len(DECODINGS) * sum(asked)
+    checked = sum(min(count, recipe.evaluate.agreement_prompts) for count in asked)
+    return models * (costs.drawing * drawn + costs.checking * checked)
+
+
+def _rows_trained(section: TrainSection, rows: float) -> float:
+    """Rows that go through a training, over all its steps."""
+    if section.max_steps is None:
+        return rows * section.num_train_epochs
+    per_step = section.per_device_train_batch_size * section.gradient_accumulation_steps
+    return float(section.max_steps * per_step)
