@@ -260,7 +260,8 @@ def plan_command(
     from warmup_distill.recipe import load_recipe
 
     loaded = load_recipe(recipe, set_ or [])
-    text, problems = plan(loaded, _run_directory(recipe, output_dir), measured=measure)
+    with listening():
+        text, problems = plan(loaded, _run_directory(recipe, output_dir), measured=measure)
     print(text)
     if problems:
         raise typer.Exit(2)

@@ -57,7 +57,10 @@ def export_pairs(folder: Path, target: str) -> tuple[Path, int, int]:
     """
     pairs = list(read_parts(folder / "pairs", Pair))
     if not pairs:
-        raise RunError(f"expected pairs in {folder / 'pairs'}, but there are none to export.")
+        raise RunError(
+            f"expected pairs in {folder / 'pairs'}, but there are none. Give a run directory, such "
+            "as runs/quickstart, whose stage `pairs` is complete."
+        )
     prompts = {prompt.prompt_id: prompt for prompt in read_parts(folder / "prompts", Prompt)}
     cut_off = set(_cut_off(folder))
     whole = [pair for pair in pairs if (pair.prompt_id, pair.sample_index) not in cut_off]

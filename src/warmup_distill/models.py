@@ -40,7 +40,7 @@ def locate(name: str) -> str:
         ModelError: there is no such folder, file, package or bundled model.
     """
     if name.startswith("bundled:"):
-        return str(_existing(BUNDLED / name.removeprefix("bundled:"), name))
+        return str(_bundled(name))
     if name.startswith("package:"):
         return str(_converted(_package_file(name)))
     path = Path(name).expanduser()
@@ -151,6 +151,13 @@ def _load(kind: Any, name: str, **arguments: Any) -> Any:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
+
+
+def _bundled(name: str) -> Path:
+    models = sorted(f"bundled:{path.parent.name}" for path in BUNDLED.glob("*/config.json"))
+    if name not in models:
+        raise ModelError(f"{name}: expected {' or '.join(models)}; no other model is bundled.")
+    return BUNDLED / name.removeprefix("bundled:")
 
 
 def _existing(path: Path, name: str) -> Path:

@@ -195,4 +195,8 @@ def describe(stage: str, counts: dict[str, Any]) -> str:
             f"no pairs: the filters dropped all {counts['mismatching']} of them. The student goes "
             "on to distillation as it is; loosen the section `pairs` to warm it up."
         )
-    return ", ".join(f"{value} {name}" for name, value in counts.items() if isinstance(value, int))
+    return ", ".join(
+        f"{value:,} {name.replace('_', ' ')}"
+        for name, value in counts.items()
+        if isinstance(value, int)
+    )

@@ -1,6 +1,7 @@
 """Reading a recipe: YAML in, a validated `Recipe` out, or one message with everything wrong."""
 
 import difflib
+import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,8 +110,7 @@ def explain(detail: ErrorDetails, model: type[BaseModel] = Recipe) -> str:
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         known = _fields_at(detail["loc"][:-1], model)
-        nearest = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"known keys: {', '.join(known)}"
+        hint = _nearest(str(detail["loc"][-1]), known) or f"known keys: {', '.join(known)}"
         return f"{where}: unknown key; {hint}"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
@@ -118,7 +118,24 @@ def explain(detail: ErrorDetails, model: type[BaseModel] = Recipe) -> str:
         return f"{where}: {message}" if where else message
     if detail["type"] == "missing":
         return f"{where}: required, but missing"
-    return f"{where}: {message}, got {detail['input']!r:.80}"
+    given = f"{where}: {message}, got {detail['input']!r:.80}"
+    if detail["type"] == "literal_error":
+        choices = [part.strip(" '") for part in re.split(",| or ", detail["ctx"]["expected"])]
+        question = _nearest(str(detail["input"]), choices)
+        return f"{given}; {question}" if question else given
+    return given
+
+
+def _nearest(given: str, known: Sequence[str]) -> str | None:
+    """A question after the likeliest of what is known, if one is near or begins the same way."""
+    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    if not near:  # jsd, fkl, rkl
+        near = [name for name in known if "_" in name and given.startswith(_initials(name))]
+    return f"did you mean {near[0]}?" if near else None
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_"))
 
 
 def _fields_at(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:

@@ -132,7 +132,8 @@ def _encodable(text: str, where: str, column: str) -> str:
 
 def _file_rows(path: Path) -> Iterable[Any]:
     if not path.is_file():
-        raise DataError(f"expected a data file at {path}, but there is none. Check the path.")
+        there = "a folder" if path.is_dir() else "none"
+        raise DataError(f"expected a data file at {path}, but there is {there}. Check the path.")
     if path.suffix == ".parquet":
         try:
             return pq.read_table(path).to_pylist()  # type: ignore[no-any-return]

@@ -29,10 +29,16 @@ def suite_table(paths: Sequence[Path]) -> Table:
     return table
 
 
+def _model(path: Path, result: dict[str, Any]) -> str:
+    """A model of a run by its place there, any other by the name that was asked for."""
+    of_a_run = path.parent.parent.name == "suites"
+    return path.parent.name if of_a_run else Path(result["asked"]["model"]).name
+
+
 def _cells(path: Path, result: dict[str, Any], metric: str, score: dict[str, Any]) -> list[str]:
     echo = result.get("echo_of_the_prompt") if metric == "rouge_l" else None
     return [
-        path.parent.name,
+        _model(path, result),
         result["suite"],
         result["profile"]["name"],
         str(result["rows"]),
