@@ -9,10 +9,21 @@ Both take KL(teacher ‖ student) at every completion token. TRL runs with its d
 import argparse
 import copy
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
-from common import apart, arguments, compare, finish, models, rows, train, training_arguments
+from common import (
+    apart,
+    arguments,
+    compare,
+    finish,
+    measure,
+    models,
+    rows,
+    train,
+    training_arguments,
+)
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, TrainingArguments
@@ -20,17 +31,20 @@ from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 from warmup_distill.chat import encode_prompt, encode_reference
 from warmup_distill.training.distill import DistillTrainer
+from warmup_distill.training.signals import TeacherSignals, write_signals
+from warmup_distill.tree.model import TreeModel
 from warmup_distill.vocabulary import Vocabulary
 
-BATCH, LONGEST = 8, 512
+BATCH, LONGEST, EPOCHS = 8, 512, 3
 
 
 def ours(
     student: PreTrainedModel, teacher: PreTrainedModel, vocabulary: Vocabulary, data: Dataset,
-    steps: int, **choice: Any,
+    steps: int, signals: TeacherSignals | None = None, **choice: Any,
 ) -> Any:  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         return DistillTrainer(
+            signals=signals,
             model=student,
             teacher=teacher,
             vocabulary=vocabulary,
@@ -80,7 +94,8 @@ def read(options: argparse.Namespace, tokenizer: Any) -> Dataset:
         for row in rows("dolly", options.dolly)[: 20 * steps * BATCH]
     ]
     fitting = [row for row in encoded if sum(map(len, row.values())) <= longest]
-    return Dataset.from_list(fitting[: steps * BATCH])
+    rows_of_all = fitting[: steps * BATCH]
+    return Dataset.from_list([{**row, "row": number} for number, row in enumerate(rows_of_all)])
 
 
 def sizes(options: argparse.Namespace) -> tuple[int, int]:
@@ -113,6 +128,32 @@ def compare_memory(options: argparse.Namespace, state_mib: float) -> dict[str, A
     return {"name": "memory", "peaks": peaks, "state": state_mib, "above_state": above}
 
 
+def compare_signals(
+    student: PreTrainedModel, teacher: PreTrainedModel, vocabulary: Vocabulary, data: Dataset,
+    steps: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Several epochs with the teacher at work in each, and with its hidden states kept on disk."""
+    live = ours(copy.deepcopy(student), teacher, vocabulary, data, EPOCHS * steps)
+    live_log, slow = train(live)
+    with tempfile.TemporaryDirectory() as folder:
+        signals, writing = measure(
+            lambda: write_signals(
+                TreeModel(teacher, vocabulary), data.to_list(), Path(folder), "hidden",
+                top_k=1, temperature=1.0, teacher_name="teacher",
+            )
+        )  # fmt: skip
+        kept = ours(
+            copy.deepcopy(student), teacher, vocabulary, data, EPOCHS * steps, signals=signals
+        )
+        kept_log, fast = train(kept)
+        size = sum(path.stat().st_size for path in Path(folder).rglob("*.npy")) / 2**20
+    logs = {"kept_log": kept_log[-1], "live_log": live_log[-1]}
+    return compare(
+        f"{EPOCHS} epochs, hidden states kept against the teacher at work",
+        fast, slow, writing=writing.seconds, disk_mib=round(size, 1), **logs,
+    )  # fmt: skip
+
+
 def main() -> None:
     options = arguments(__doc__).parse_args()
     student, teacher, tokenizer, vocabulary = models(options.model)
@@ -140,6 +181,7 @@ def main() -> None:
     for name, choice in choices.items():
         (mine, fast), (other, slow) = both(steps, choice)
         records.append(compare(name, fast, slow, steps=steps, ours_log=mine, theirs_log=other))
+    records.append(compare_signals(student, teacher, vocabulary, data, steps))
     finish(records, options.json)
 
 

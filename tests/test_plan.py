@@ -12,9 +12,12 @@ from transformers import PreTrainedModel
 from warmup_distill.cli import main
 from warmup_distill.models import BUNDLED
 from warmup_distill.pipeline import opened, run_stage
-from warmup_distill.planning.facts import model_facts
+from warmup_distill.planning.facts import gather, model_facts
+from warmup_distill.planning.measuring import Costs
 from warmup_distill.planning.page import plan
+from warmup_distill.planning.times import times
 from warmup_distill.recipe import dump_recipe
+from warmup_distill.session import Session
 
 
 def no_weights(*_: Any, **__: Any) -> None:
@@ -46,6 +49,30 @@ def test_measured_it_estimates_the_time_of_every_stage(tmp_path: Path) -> None:
     (line,) = [line for line in page.splitlines() if line.startswith("time")]
     for stage in ("rollouts", "warmup", "distill", "control", "evaluate"):
         assert f"{stage} " in line
+
+
+def test_times_are_those_of_everything_that_is_drawn_checked_and_trained(tmp_path: Path) -> None:
+    recipe = small_recipe(
+        prompts={"dataset": "bundled:problems", "limit": 30},
+        rollouts={"num_samples": 4, "max_new_tokens": 64, "limit": 20},
+        warmup={"num_train_epochs": 2, "per_device_train_batch_size": 10,
+                "watch": {"prompts": 7, "steps": 4}},
+        distill={"max_steps": 5, "per_device_train_batch_size": 8,
+                 "gradient_accumulation_steps": 2, "max_length": 128,
+                 "completions": {"student_share": 0.5}},
+    )  # fmt: skip
+    facts = gather(Session(tmp_path, recipe))
+    costs = Costs(drawing=1.0, checking=10.0, pair=100.0, row=1000.0, pairs_per_prompt=3.0)
+    distilled = 1000.0 * 80 + 1.0 * 40  # 5 steps of 16 rows, half of them drawn
+    assert times(recipe, facts, costs) == {
+        "rollouts": 11.0 * 20 * 4,
+        # 60 pairs twice, in 12 steps of 10: examined before and after steps 4, 8 and 12
+        "warmup": 100.0 * 120 + 11.0 * 7 * 4,
+        "distill": distilled,
+        "control": distilled,
+        # four models on 25 prompts: greedy, sampled, and the sampled ones checked
+        "evaluate": 4 * (1.0 * 50 + 10.0 * 25),
+    }
 
 
 def test_all_problems_come_at_once_and_exit_with_2(

@@ -1,11 +1,14 @@
 """Seconds of each stage, from what was measured of one completion, one pair and one row."""
 
+import math
+
 from warmup_distill.config import Recipe
 from warmup_distill.config.distillation import DistillSection
 from warmup_distill.config.training import TrainSection
 from warmup_distill.planning.facts import Facts
 from warmup_distill.planning.measuring import Costs
 from warmup_distill.stages.evaluate import DECODINGS
+from warmup_distill.training.watch import hold_out
 
 
 def times(recipe: Recipe, facts: Facts, costs: Costs) -> dict[str, float]:
@@ -16,7 +19,7 @@ def times(recipe: Recipe, facts: Facts, costs: Costs) -> dict[str, float]:
     found = {
         "cut": _distilling(recipe.cut, facts, costs) if recipe.cut and recipe.cut.heal else 0.0,
         "rollouts": completion * count * recipe.rollouts.num_samples,
-        "warmup": _warming_up(recipe, costs, costs.pairs_per_prompt * count),
+        "warmup": _warming_up(recipe, facts, costs),
         "distill": _distilling(recipe.distill, facts, costs),
         "control": _distilling(recipe.distill, facts, costs) if recipe.control else 0.0,
         "evaluate": _evaluating(recipe, facts, costs),
@@ -24,12 +27,17 @@ def times(recipe: Recipe, facts: Facts, costs: Costs) -> dict[str, float]:
     return {stage: seconds for stage, seconds in found.items() if seconds}
 
 
-def _warming_up(recipe: Recipe, costs: Costs, pairs: float) -> float:
-    """The steps, and the examinations between them."""
-    section, watch = recipe.warmup, recipe.warmup.watch
+def _warming_up(recipe: Recipe, facts: Facts, costs: Costs) -> float:
+    """The steps, and the examinations before, between and after them."""
+    assert facts.data
+    section, prompts, limit = recipe.warmup, facts.data.prompts, recipe.rollouts.limit
+    pairs = costs.pairs_per_prompt * len(prompts[:limit])
+    if not pairs:
+        return 0.0
     trained = _rows_trained(section, pairs)
     steps = trained / (section.per_device_train_batch_size * section.gradient_accumulation_steps)
-    examined = watch.prompts * (2 + steps // watch.steps) if pairs else 0.0
+    held_out = len(hold_out(section.watch, prompts, limit))
+    examined = held_out * (1 + math.ceil(steps / section.watch.steps))
     return costs.pair * trained + (costs.drawing + costs.checking) * examined
 
 

@@ -1,5 +1,6 @@
 """warmup: pairs → a student aligned to its teacher by preference optimization."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from warmup_distill.artifacts import read_parts
@@ -8,7 +9,7 @@ from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.session import Session
 from warmup_distill.training.fit import fit
 from warmup_distill.training.warmup import WarmupTrainer, needs_prefix
-from warmup_distill.training.watch import Watched
+from warmup_distill.training.watch import Watched, hold_out
 
 COLUMNS = (
     "prompt_ids",
@@ -23,7 +24,8 @@ COLUMNS = (
 def train_warmup(session: Session) -> dict[str, int]:
     """Write warmup/ and return the counts; without pairs it is the student unchanged."""
     recipe, folder = session.recipe, session.folder / "warmup"
-    held_out = _held_out(session)
+    prompts = list(read_parts(session.folder / "prompts", Prompt))
+    held_out = hold_out(recipe.warmup.watch, prompts, recipe.rollouts.limit)
     rows = _rows(session, {prompt.prompt_id for prompt in held_out})
     if not rows:
         save_model(session.student(), session.tokenizer, folder)
@@ -48,17 +50,7 @@ def train_warmup(session: Session) -> dict[str, int]:
     return counts | {"held_out_prompts": len(held_out)}
 
 
-def _held_out(session: Session) -> list[Prompt]:
-    """Prompts to examine the student on; see `WatchSection`."""
-    watch = session.recipe.warmup.watch
-    prompts = list(read_parts(session.folder / "prompts", Prompt))
-    rolled_out = prompts[: session.recipe.rollouts.limit]
-    spare = prompts[len(rolled_out) :]
-    count = min(watch.prompts, len(spare) or len(rolled_out) // 10)
-    return prompts[len(prompts) - count :]
-
-
-def _watched(session: Session, held_out: list[Prompt]) -> Watched:
+def _watched(session: Session, held_out: Sequence[Prompt]) -> Watched:
     recipe = session.recipe
     return Watched(
         section=recipe.warmup.watch,

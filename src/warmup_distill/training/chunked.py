@@ -19,7 +19,7 @@ def summed_in_parts(
     """Σ part(hidden[some], some): the sum of a loss over positions, its head included.
 
     The gradients are made in the forward pass, right where the logits are, so nothing is kept or
-    computed again for the backward pass.
+    computed again for the backward pass, which may come once.
 
     Args:
         part: differentiable; a sum over positions, so that parts add up.
@@ -37,10 +37,10 @@ def summed_in_parts(
 class _SummedInParts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, part: Part, at_once: int, hidden: Tensor, *trained: Tensor) -> Tensor:
-        wanted = any(ctx.needs_input_grad)
+        assert len(hidden), "no position has a loss"
         total = hidden.new_zeros((), dtype=torch.float32)
-        hidden_grad = torch.zeros_like(hidden) if wanted else None
-        grads = [torch.zeros_like(parameter) for parameter in trained] if wanted else []
+        hidden_grad = torch.empty_like(hidden) if any(ctx.needs_input_grad) else None
+        grads: list[Tensor] = []
         for start in range(0, len(hidden), at_once):
             some = slice(start, start + at_once)
             states = hidden[some].detach()
@@ -51,12 +51,14 @@ class _SummedInParts(torch.autograd.Function):
                 value = part(states.requires_grad_(), some)
             state_grad, *new = torch.autograd.grad(value, [states, *trained])
             hidden_grad[some] = state_grad
-            for grad, addition in zip(grads, new, strict=True):
+            for grad, addition in zip(grads, new, strict=False):
                 grad += addition
+            grads = grads or list(new)
             total += value.detach()
-        ctx.save_for_backward(*([] if hidden_grad is None else [hidden_grad, *grads]))
+        ctx.grads = [hidden_grad, *grads]
         return total
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> Any:
-        return None, None, *(grad * outputs[0] for grad in ctx.saved_tensors)
+        grads, ctx.grads = ctx.grads, None  # in place, for the head's are large
+        return None, None, *(grad.mul_(outputs[0]) for grad in grads)

@@ -42,6 +42,15 @@ class Watched:
     seed: int
 
 
+def hold_out(
+    section: WatchSection, prompts: Sequence[Prompt], rolled_out: int | None
+) -> Sequence[Prompt]:
+    """Prompts to examine the student on, of all and the first of them that are rolled out."""
+    spare = len(prompts) - len(prompts[:rolled_out])
+    count = min(section.prompts, spare or len(prompts) // 10)
+    return prompts[len(prompts) - count :]
+
+
 class Watch(TrainerCallback):
     """Examines the policy every so many steps; keeps the best point, and stops what leads away.
 
