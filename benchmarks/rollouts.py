@@ -190,7 +190,10 @@ def agreement(setting: Setting, samples: list[list[Sample]], ours: list[list[flo
 
 
 def operations(setting: Setting, samples: list[list[Sample]]) -> float:
-    """Of one pass over prompts and samples, attention not counted: 2 per weight and token."""
+    """Of one pass over prompts and samples: 2 per weight and token, and attention.
+
+    Attention is 4 per layer, number of the queries' width, and token that a token sees.
+    """
     model = setting.teacher
     head = model.get_output_embeddings().weight.numel()
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
@@ -198,7 +201,13 @@ def operations(setting: Setting, samples: list[list[Sample]]) -> float:
     body = weights - (1 if tied else 2) * head
     completion = sum(len(drawn.ids) for group in samples for drawn in group)
     fed = sum(map(len, setting.prompts)) + completion - len(setting.prompts) * setting.num_samples
-    return 2.0 * body * fed + 2.0 * head * completion
+    seen = sum(n * (n + 1) // 2 for n in map(len, setting.prompts))
+    for ids, group in zip(setting.prompts, samples, strict=True):
+        seen += sum(len(ids) + place for drawn in group for place in range(1, len(drawn.ids)))
+    config = model.config
+    width = config.num_attention_heads * config.head_dim
+    attention = 4.0 * config.num_hidden_layers * width * seen
+    return 2.0 * body * fed + 2.0 * head * completion + attention
 
 
 def benchmark(name: str, setting: Setting) -> list[dict[str, Any]]:

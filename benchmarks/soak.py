@@ -112,6 +112,7 @@ def compare(one: Path, other: Path) -> dict[str, Any]:
     ]  # fmt: skip
     files = [path.relative_to(one) for part in ("prompts", "rollouts", "pairs")
              for path in (one / part).iterdir()]  # fmt: skip
+    files += [path.relative_to(one) for path in (one / "evaluate").rglob("*.*")]
     different = sum((one / f).read_bytes() != (other / f).read_bytes() for f in files)
     weights = 0
     for model in ("warmup", "distill", "control"):

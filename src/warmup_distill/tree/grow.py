@@ -160,12 +160,14 @@ class _Work:
         self.trunks = trunks
         self.trunk, self.slot = (torch.tensor(p, device=owners.device) for p in (places, slots))
         self.shape = len(used), max(taken)
+        self.full = int(trunks.depths[: len(used)].min())
+        """Tokens that every trunk at work has."""
 
     def layer(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys and values [trunk, K, W, D] of the trunks at work, and what is padding in them."""
+        """Keys and values [trunk, K, W, D] of the trunks at work; what is padding beyond `full`."""
         keys, values = self.trunks.layers[layer]
         count = self.shape[0]
-        return keys[:count], values[:count], self.trunks.unseen[:count, None, None]
+        return keys[:count], values[:count], self.trunks.unseen[:count, None, None, self.full :]
 
     def gather(self, rows: Tensor) -> Tensor:
         """[n, K, M, D] to [trunk, K, slot · M, D]; empty slots hold zeros."""
@@ -195,7 +197,9 @@ class _Step:
         self.longest = int(self.positions.max()) + 1
         self.width = int((lengths + self.counts).max())
         reach = self.places if self.grid is None else self.grid.pad(self.places)
-        self.unseen = torch.arange(self.width, device=device) > reach.view(count, -1, 1)
+        seen_by_all = int(lengths.min()) + 1
+        columns = torch.arange(seen_by_all, self.width, device=device)
+        self.unseen = columns > reach.view(count, -1, 1)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See `Layout.attend`: trunk and branch apart, joined by their normalisers."""
@@ -223,8 +227,13 @@ class _Step:
 def _partial(
     query: Tensor, key: Tensor, value: Tensor, unseen: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Attention to a part of the keys, not yet normalised: weighted sum, sum, maximum."""
-    scores = (query @ key.transpose(-1, -2)).float().masked_fill_(unseen, -torch.inf)
+    """Attention to a part of the keys, not yet normalised: weighted sum, sum, maximum.
+
+    `unseen` is about the last keys; those before are seen by all.
+    """
+    scores = (query @ key.transpose(-1, -2)).float()
+    if unseen.shape[-1]:
+        scores[..., -unseen.shape[-1] :].masked_fill_(unseen, -torch.inf)
     top = scores.amax(-1, keepdim=True)
     weights = scores.sub_(top).exp_()
     return (weights.to(value.dtype) @ value).float(), weights.sum(-1, keepdim=True), top
