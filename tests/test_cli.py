@@ -9,7 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
-from warmup_distill.cli import MetricName, ProfileName, app, main
+from warmup_distill.cli import main
+from warmup_distill.commands import MetricName, ProfileName, app
 from warmup_distill.models import BUNDLED
 from warmup_distill.scoring.metrics import METRICS
 from warmup_distill.suites.profiles import PROFILES

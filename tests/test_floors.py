@@ -17,8 +17,8 @@ FLOORS = {
     },
     "stages": {"stages"},
     "doors": {
-        "__init__", "__main__", "api", "cli", "evaluation", "exporting", "manifest", "pipeline",
-        "planning",
+        "__init__", "__main__", "api", "cli", "commands", "evaluation", "exporting",
+        "manifest", "pipeline", "planning",
     },
 }  # fmt: skip
 ORDER = list(FLOORS)

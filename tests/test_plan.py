@@ -99,6 +99,15 @@ def test_all_problems_come_at_once_and_exit_with_2(
         assert problem in page
 
 
+def test_rows_are_looked_at_even_where_a_model_is_missing(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"question": "a"}) + "\n", encoding="utf-8")
+    recipe = small_recipe(teacher="./nowhere", prompts={"file": str(rows)})
+    _, problems = plan(recipe, tmp_path / "run", measured=False)
+    assert len(problems) == 2
+    assert "nothing is there" in problems[0] and "expected a column `prompt`" in problems[1]
+
+
 def test_sizes_come_from_the_configuration_alone() -> None:
     facts = model_facts("bundled:student")
     # 3 layers of keys and values, 2 heads of 16 numbers each

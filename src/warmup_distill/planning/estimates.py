@@ -3,11 +3,13 @@
 Bytes are counted in float32 for what is trained, in the recipe's dtype for what only runs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from warmup_distill.chat import encode_reference
 from warmup_distill.config import Recipe
+from warmup_distill.config.distillation import DistillSection
 from warmup_distill.config.training import TrainSection
 from warmup_distill.pipeline import stages_of
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts
@@ -31,6 +33,8 @@ class Tokens:
     continued: int
     distilled: int
     """Prompt and completion, over all epochs, each training once."""
+    rows: int
+    """Prompt and completion of all rows to distil on, once."""
     evaluated: int
     """New tokens of all models, greedy and sampled."""
 
@@ -39,6 +43,7 @@ def tokens(recipe: Recipe, facts: Facts, tokenizer: Any) -> Tokens:
     assert facts.data
     rollouts = recipe.rollouts
     count = len(facts.data.prompts[: rollouts.limit])
+    lengths = _row_lengths(recipe, facts.data, tokenizer)
     sampled = count * rollouts.num_samples * rollouts.max_new_tokens
     evaluated = sum(
         2 * _models(recipe) * len(found.prompts) * _longest(recipe, name)
@@ -47,7 +52,8 @@ def tokens(recipe: Recipe, facts: Facts, tokenizer: Any) -> Tokens:
     return Tokens(
         sampled=sampled,
         continued=sampled,
-        distilled=_distilled(recipe, facts.data, tokenizer),
+        distilled=_distilled(recipe.distill, lengths),
+        rows=sum(lengths),
         evaluated=evaluated,
     )
 
@@ -61,13 +67,17 @@ def memory(recipe: Recipe, facts: Facts) -> dict[str, int]:
     cache = size * (facts.teacher.cache_numbers + facts.student.cache_numbers)
     longest = max(facts.data.lengths) + recipe.rollouts.max_new_tokens
     endings = recipe.rollouts.max_new_tokens
-    pair_tokens = recipe.warmup.per_device_train_batch_size * (longest + endings)
+    pair_tokens = min(
+        recipe.warmup.row_tokens,
+        recipe.warmup.per_device_train_batch_size * (longest + endings),
+    )
+    watched = recipe.warmup.watch.prompts * longest
     row_tokens = recipe.distill.per_device_train_batch_size * min(
         longest, recipe.distill.max_length
     )
     found = {
         "rollouts": teacher + student + cache * recipe.rollouts.batch_tokens + logits,
-        "warmup": (teacher if recipe.warmup.watch.prompts else 0)
+        "warmup": (teacher + cache * min(watched, recipe.rollouts.batch_tokens) if watched else 0)
         + _trained(facts.student, recipe.warmup, pair_tokens)
         + logits,
         "distill": teacher + _trained(facts.student, recipe.distill, row_tokens) + logits,
@@ -95,8 +105,12 @@ def disk(recipe: Recipe, facts: Facts, counted: Tokens) -> dict[str, int]:
         "checkpoints, removed at the end": KEPT_CHECKPOINTS * (1 + MOMENTS) * model,
         "predictions": 6 * counted.evaluated,
     }
-    if recipe.distill.teacher_signal == "hidden" and facts.teacher:
-        found["the teacher's hidden states"] = 4 * facts.teacher.width * counted.distilled
+    if recipe.warmup.watch.prompts:
+        found["the warm-up's best point, removed at the end"] = model
+    if recipe.distill.teacher_signal != "live" and facts.teacher:
+        hidden = recipe.distill.teacher_signal == "hidden"
+        numbers = facts.teacher.width if hidden else 2 * recipe.distill.top_k + 1
+        found["the teacher's signal"] = 4 * numbers * counted.rows
     return found
 
 
@@ -108,24 +122,23 @@ def _trained(model: ModelFacts, section: TrainSection, tokens_at_once: int) -> i
     return weights + tokens_at_once * (kept * model.layers + per_layer)
 
 
-def _distilled(recipe: Recipe, data: DataFacts, tokenizer: Any) -> int:
-    section = recipe.distill
-    drawn = section.completions.max_new_tokens or recipe.rollouts.max_new_tokens
-    if section.completions.source == "teacher" or section.completions.student_share == 1:
-        lengths = [min(section.max_length, length + drawn) for length in data.lengths]
-    else:
-        lengths = _row_lengths(data, tokenizer, section.max_length)
+def _distilled(section: DistillSection, lengths: Sequence[int]) -> int:
     if section.max_steps is None:
         return round(sum(lengths) * section.num_train_epochs)
     rows = section.per_device_train_batch_size * section.gradient_accumulation_steps
     return round(section.max_steps * rows * sum(lengths) / max(1, len(lengths)))
 
 
-def _row_lengths(data: DataFacts, tokenizer: Any, longest: int) -> list[int]:
+def _row_lengths(recipe: Recipe, data: DataFacts, tokenizer: Any) -> list[int]:
+    """Tokens of each row to distil on."""
+    section = recipe.distill
+    drawn = section.completions.max_new_tokens or recipe.rollouts.max_new_tokens
+    if section.completions.source == "teacher" or section.completions.student_share == 1:
+        return [min(section.max_length, length + drawn) for length in data.lengths]
     return [
-        min(longest, len(prompt.prompt_ids) + len(encode_reference(tokenizer, prompt.reference)))
-        for prompt in data.prompts
-        if prompt.reference is not None
+        min(section.max_length, len(row.prompt_ids) + len(encode_reference(tokenizer, text)))
+        for row in data.prompts
+        if (text := row.reference) is not None
     ]
 
 

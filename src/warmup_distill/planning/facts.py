@@ -16,6 +16,7 @@ from warmup_distill.pipeline import require_fitting, require_folder
 from warmup_distill.prompting import read_prompts
 from warmup_distill.records import Prompt
 from warmup_distill.session import Session
+from warmup_distill.sources import read_rows
 from warmup_distill.training.data import require_rows_to_train
 from warmup_distill.vocabulary import Vocabulary
 
@@ -86,7 +87,11 @@ def gather(session: Session) -> Facts:
     facts.teacher = facts.attempt(lambda: model_facts(recipe.teacher))
     facts.student = facts.attempt(lambda: model_facts(recipe.student))
     if not facts.teacher or not facts.student:
-        return facts  # whatever is asked of them next would fail for the same reason
+        # Whatever is asked of them next would fail for the same reason; rows can be read still.
+        for source in (recipe.prompts, *recipe.evaluate.benchmarks):
+            if source.file:
+                facts.attempt(lambda source=source: read_rows(source))  # type: ignore[misc]
+        return facts
     facts.vocabulary = facts.attempt(lambda: session.vocabulary)
     if facts.attempt(lambda: session.tokenizer) is None:
         return facts
