@@ -33,6 +33,17 @@ def test_the_page_says_what_a_run_would_do(tmp_path: Path, monkeypatch: pytest.M
         assert part in page
 
 
+def test_a_device_that_is_too_small_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, _ = plan(small_recipe(), tmp_path / "run", measured=False)
+    assert "which is less" not in page
+    monkeypatch.setattr("warmup_distill.planning.page.device_memory", lambda: ("GPU", 2**29))
+    page, problems = plan(small_recipe(), tmp_path / "run", measured=False)
+    assert "GPU has 512 MiB, which is less: lower rollouts.batch_tokens" in page
+    assert problems == []  # it is an estimate
+
+
 def test_the_page_shows_what_is_done_and_what_would_be_redone(tmp_path: Path) -> None:
     with opened(small_recipe(), tmp_path / "run") as session:
         for stage in ("prompts", "rollouts", "pairs"):

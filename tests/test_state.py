@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from warmup_distill.pipeline import opened, run, run_stage
 from warmup_distill.recipe import dump_recipe
 from warmup_distill.records import Pair
 from warmup_distill.training.base import GloballyNormalizedTrainer
+from warmup_distill.training.warmup import WarmupTrainer
 
 UP_TO_PAIRS = ("prompts", "rollouts", "pairs")
 
@@ -360,19 +362,23 @@ def test_a_signal_finishes_the_open_part_and_says_how_to_go_on(
     assert any(step % 9 for step in steps)  # the step in which the signal came is saved
 
 
+def spoil_losses(patch: pytest.MonkeyPatch, spoil: Callable[[Any, torch.Tensor], Any]) -> None:
+    """Do something to every loss of the warm-up, given its trainer."""
+    original = WarmupTrainer.summed_loss
+    patch.setattr(
+        WarmupTrainer, "summed_loss", lambda self, inputs: spoil(self, original(self, inputs))
+    )
+
+
 def test_a_loss_that_is_no_number_stops_and_names_the_rows(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = copied(whole, tmp_path / "nan", *UP_TO_PAIRS)
-    from warmup_distill.training.warmup import WarmupTrainer
 
-    original = WarmupTrainer.summed_loss
+    def spoil(trainer: WarmupTrainer, loss: torch.Tensor) -> torch.Tensor:
+        return loss * float("nan") if trainer.state.global_step == 4 else loss
 
-    def broken(self: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        loss = original(self, inputs)
-        return loss * float("nan") if self.state.global_step == 4 else loss
-
-    monkeypatch.setattr(WarmupTrainer, "summed_loss", broken)
+    spoil_losses(monkeypatch, spoil)
     with pytest.raises(NumbersError, match=r"loss of step 5 is nan, in the rows \[\d+, "):
         warm_up(folder)
     assert (folder / "checkpoints/warmup/checkpoint-3/seal.json").exists()
@@ -382,16 +388,12 @@ def test_a_gradient_that_is_no_number_stops_before_it_spoils_the_weights(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = copied(whole, tmp_path / "inf", *UP_TO_PAIRS)
-    from warmup_distill.training.warmup import WarmupTrainer
 
-    original = WarmupTrainer.summed_loss
-
-    def broken(self: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        loss = original(self, inputs)
+    def spoil(trainer: WarmupTrainer, loss: torch.Tensor) -> torch.Tensor:
         loss.register_hook(lambda gradient: gradient * float("inf"))
         return loss
 
-    monkeypatch.setattr(WarmupTrainer, "summed_loss", broken)
+    spoil_losses(monkeypatch, spoil)
     with pytest.raises(NumbersError, match="the gradient of .* in step 1 is not finite"):
         warm_up(folder)
 

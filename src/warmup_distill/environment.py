@@ -14,13 +14,14 @@ PACKAGES = ("warmup-distill", "torch", "transformers", "tokenizers", "accelerate
 
 def describe_environment() -> dict[str, Any]:
     """Facts for the manifest; nothing in it names a user, a host or a path."""
+    memory = _main_memory()
     return {
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in PACKAGES},
         "hardware": {
             "cpu": _cpu_name(),
             "cores": os.cpu_count(),
-            "memory_gib": _memory_gib(),
+            "memory_gib": round(memory / 2**30, 1) if memory else None,
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "threads": torch.get_num_threads(),
         },
@@ -37,9 +38,17 @@ def _cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def _memory_gib() -> float | None:
+def device_memory() -> tuple[str, int | None]:
+    """The device that models run on, and its memory in bytes, where the system says."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
+    return "CPU", _main_memory()
+
+
+def _main_memory() -> int | None:
+    """Bytes."""
     try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):  # not on every system
         return None
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from warmup_distill.config import Recipe
+from warmup_distill.environment import device_memory
 from warmup_distill.fingerprints import fingerprints
 from warmup_distill.manifest import Manifest
 from warmup_distill.page.words import clean, count, duration
@@ -98,14 +99,28 @@ def _sizes(recipe: Recipe, facts: Facts, counted: Tokens, folder: Path) -> list[
             f"the run writes up to {_bytes(sum(needed.values()))}, and {there} has {_bytes(free)} "
             "free. Make room, or name another folder with --output-dir."
         )
-    peaks = memory(recipe, facts)
     return [
         f"tokens     at most {count(counted.sampled)} to sample and check, as many to continue, "
         f"{count(counted.distilled)} to distil on, {count(counted.evaluated)} to evaluate",
-        f"memory     about {', '.join(f'{stage} {_bytes(size)}' for stage, size in peaks.items())}",
+        _memory(memory(recipe, facts)),
         f"disk       at most {_bytes(sum(needed.values()))} of {_bytes(free)} free: "
         + ", ".join(f"{name} {_bytes(size)}" for name, size in needed.items()),
     ]
+
+
+def _memory(peaks: dict[str, int]) -> str:
+    device, there = device_memory()
+    each = ", ".join(f"{stage} {_bytes(size)}" for stage, size in peaks.items())
+    line = f"memory     about {each}"
+    if there is None:
+        return line
+    line += f"; {device} has {_bytes(there)}"
+    if max(peaks.values()) <= there:
+        return line
+    return line + (
+        ", which is less: lower rollouts.batch_tokens, warmup.row_tokens or "
+        "per_device_train_batch_size, or take activation_checkpointing, lora or bfloat16"
+    )
 
 
 def _times(seconds: dict[str, float]) -> list[str]:

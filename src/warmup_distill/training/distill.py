@@ -129,9 +129,8 @@ class DistillTrainer(GloballyNormalizedTrainer):
             piece = {name: values[some] for name, values in signal.items()}
             return self._values(piece, self.policy.logits(states), ids[some]).sum()
 
-        return summed_in_parts(
-            part, hidden, self.policy.head_parameters(), self.policy.positions_at_once
-        )
+        at_once = max(1, self.policy.positions_at_once // 2)  # for two models' logits are there
+        return summed_in_parts(part, hidden, self.policy.head_parameters(), at_once)
 
     @torch.no_grad()
     def _signal(self, inputs: dict[str, Tensor], pack: Pack) -> dict[str, Tensor]:
