@@ -11,7 +11,7 @@ FLOORS = {
     "words": {"errors", "records", "config"},
     "tools": {
         "artifacts", "bundled", "chat", "drawing", "engines", "environment", "fingerprints",
-        "locking", "losses", "mismatch", "models", "page", "pairing",
+        "limits", "locking", "losses", "mismatch", "models", "page", "pairing",
         "prompting", "randomness", "recipe", "scoring", "session", "sources", "stopping",
         "suites", "training", "tree", "vocabulary",
     },

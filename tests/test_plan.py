@@ -113,7 +113,8 @@ def test_all_problems_come_at_once_and_exit_with_2(
 def test_rows_are_looked_at_even_where_a_model_is_missing(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"question": "a"}) + "\n", encoding="utf-8")
-    recipe = small_recipe(teacher="./nowhere", prompts={"file": str(rows)})
+    prompts = {"file": str(rows), "reference_column": "answer"}
+    recipe = small_recipe(teacher="./nowhere", prompts=prompts)
     _, problems = plan(recipe, tmp_path / "run", measured=False)
     assert len(problems) == 2
     assert "nothing is there" in problems[0] and "expected a column `prompt`" in problems[1]

@@ -13,9 +13,15 @@ from typing import Any
 import pytest
 from test_run import small_recipe
 
-from warmup_distill.chat import encode_prompt
+from warmup_distill.chat import encode_prompt, require_same_rendering
 from warmup_distill.errors import ModelError, RecipeError
-from warmup_distill.models import BUNDLED, load_model, load_tokenizer, require_weights
+from warmup_distill.models import (
+    BUNDLED,
+    load_config,
+    load_model,
+    load_tokenizer,
+    require_weights,
+)
 from warmup_distill.page.words import clean
 from warmup_distill.pipeline import run
 from warmup_distill.recipe import dump_recipe, load_recipe
@@ -116,6 +122,46 @@ def test_a_chat_template_cannot_reach_python() -> None:
         tokenizer.chat_template = attack
         with pytest.raises(ModelError, match="chat template"):
             encode_prompt(tokenizer, "Hello", "chat")
+
+
+@pytest.mark.parametrize(
+    ("attack", "why"),
+    [
+        ("{% for i in range(9999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "longer"),
+        ("{{ 'a' * (2000000000) }}", "MemoryError"),
+    ],
+)
+def test_a_chat_template_has_a_limit_of_time_and_memory(
+    attack: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warmup_distill.limits.SECONDS", 0.5)
+    good, bad = load_tokenizer("bundled:teacher"), load_tokenizer("bundled:student")
+    bad.chat_template = attack
+    with pytest.raises(ModelError, match=why):
+        require_same_rendering(bad, good, "chat")
+    assert bytearray(2**31)  # the limit is gone
+    bad.chat_template = good.chat_template
+    require_same_rendering(bad, good, "chat")
+
+
+@pytest.mark.parametrize("place", [0, 4, 8, 16, 24, 32, 200, 5000])
+def test_a_broken_gguf_file_is_refused_in_words(
+    place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(64)
+    writer.add_token_list([b"word"] * 1000)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    whole = path.read_bytes()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for broken in (whole[:place], whole[:place] + b"\xff" * 16 + whole[place + 16 :]):
+        path.write_bytes(broken)
+        with pytest.raises(ModelError, match="cannot be read as a GGUF model"):
+            load_config(str(path))
 
 
 def test_nothing_on_disk_holds_a_token_of_the_environment(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from warmup_distill.errors import ModelError
+from warmup_distill.limits import limited
 
 Format = Literal["chat", "text"]
 
@@ -25,7 +26,8 @@ def encode_prompt(tokenizer: Any, text: str, format: Format) -> list[int]:
             sanitize_control_tokens=True,
         )
     except Exception as error:  # a template is a program: it can raise anything
-        raise ModelError(f"the tokenizer's chat template fails on a prompt: {error}") from error
+        why = str(error) or type(error).__name__
+        raise ModelError(f"the tokenizer's chat template fails on a prompt: {why}") from error
     return list(encoded["input_ids"])
 
 
@@ -46,10 +48,11 @@ def decode_prompt(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def require_same_rendering(student_tokenizer: Any, teacher_tokenizer: Any, format: Format) -> None:
-    """Both models must read a prompt as the same ids.
+    """Both models must read a prompt as the same ids; their templates' first run is a limited one.
 
     Raises:
-        ModelError: a chat template is missing or the two render a probe differently.
+        ModelError: a chat template is missing, takes too much time or memory, or the two render a
+            probe differently.
     """
     if format == "chat":
         for role, tokenizer in (("student", student_tokenizer), ("teacher", teacher_tokenizer)):
@@ -59,10 +62,11 @@ def require_same_rendering(student_tokenizer: Any, teacher_tokenizer: Any, forma
                     "Set prompts.format to text, or give the tokenizer a template."
                 )
     probe = "How many apples are 3 boxes of 12?"
-    student, teacher = (
-        encode_prompt(tokenizer, probe, format)
-        for tokenizer in (student_tokenizer, teacher_tokenizer)
-    )
+    with limited():
+        student, teacher = (
+            encode_prompt(tokenizer, probe, format)
+            for tokenizer in (student_tokenizer, teacher_tokenizer)
+        )
     if student != teacher:
         raise ModelError(
             f"teacher and student render the same prompt differently: the student reads "

@@ -199,7 +199,7 @@ def _converted(gguf: Path) -> Path:
                 # Without this the model counts as quantized, and can be neither trained nor saved.
                 quantization_config=GgufConfig(dequantize=True),
             )
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # a reader of foreign bytes can raise anything
             raise ModelError(
                 f"{gguf} cannot be read as a GGUF model: {_first_line(error)}"
             ) from error

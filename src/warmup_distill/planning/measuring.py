@@ -51,7 +51,7 @@ class Costs:
 
 
 def measure(session: Session, facts: Facts) -> Costs:
-    """Roll out some prompts, and train a few steps on what they give."""
+    """Roll out some prompts and train a few steps on what they give; then distil a few."""
     assert facts.data
     prompts = facts.data.prompts[: session.recipe.rollouts.limit]
     some, rollouts, drawing, seconds = _roll_out(session, prompts)
@@ -60,7 +60,7 @@ def measure(session: Session, facts: Facts) -> Costs:
         drawing=drawing / len(rollouts),
         checking=(seconds - drawing) / len(rollouts),
         pair=_warm_up(session, pairs) if pairs else 0.0,
-        row=_distill(session, some),
+        row=_distill(session, facts.data.prompts),
         pairs_per_prompt=len(pairs) / len(some),
     )
 
@@ -126,8 +126,9 @@ def _warm_up(session: Session, pairs: list[dict[str, Any]]) -> float:
 
 def _distill(session: Session, prompts: Sequence[Prompt]) -> float:
     section = session.recipe.distill
-    make = reference_rows if any(prompt.reference for prompt in prompts) else prompt_rows
-    rows = make(prompts, session.tokenizer, section.max_length)
+    some = _spread(prompts, STEPS * section.per_device_train_batch_size)
+    make = reference_rows if any(prompt.reference for prompt in some) else prompt_rows
+    rows = make(some, session.tokenizer, section.max_length)
     teacher = None if section.objective == "sft" else session.teacher
     return _seconds_per_row(DistillTrainer, session, section, rows, teacher=teacher)
 
