@@ -139,7 +139,7 @@ def compare_signals(
         signals, writing = measure(
             lambda: write_signals(
                 TreeModel(teacher, vocabulary), data.to_list(), Path(folder), "hidden",
-                top_k=1, temperature=1.0, teacher_name="teacher",
+                top_k=1, temperature=1.0, name="teacher",
             )
         )  # fmt: skip
         kept = ours(

@@ -85,7 +85,7 @@ def test_an_interruption_keeps_the_signals_that_were_written(
     def write(folder: Path) -> Any:
         teacher = TreeModel(random_model(2), vocabulary)
         written = signals.write_signals(
-            teacher, ROWS, folder, "hidden", top_k=5, temperature=1.0, teacher_name="random"
+            teacher, ROWS, folder, "hidden", top_k=5, temperature=1.0, name="random"
         )
         return written.of([3, 0, 1, 2], teacher.device)["hidden"]
 

@@ -68,7 +68,7 @@ def seen(
     ) -> dict[str, int]:
         arguments = training_arguments(section, len(rows), 0, False, "scratch").to_dict()
         signals = named.pop("signals", None)
-        kept = signals and {name: a.shape for name, a in signals.parts[0].arrays.items()}
+        kept = signals and {k: v.shape for k, v in signals.of([0], torch.device("cpu")).items()}
         for name in ("tokenizer", "teacher", "vocabulary"):
             named.pop(name, None)
         if watched := named.pop("watched", None):

@@ -86,6 +86,29 @@ def test_times_are_those_of_everything_that_is_drawn_checked_and_trained(tmp_pat
     }
 
 
+@pytest.mark.parametrize(
+    "distill",
+    [{"objective": "sft"}, {"objective": "taid"},
+     {"objective": "reverse_kl", "completions": {"student_share": 1.0}},
+     {"completions": {"source": "teacher"}}],
+)  # fmt: skip
+def test_every_kind_of_distillation_can_be_measured(
+    distill: dict[str, Any], tmp_path: Path
+) -> None:
+    page, problems = plan(small_recipe(distill=distill), tmp_path / "run", measured=True)
+    assert problems == [] and ", distill " in page.splitlines()[-1]
+
+
+def test_the_control_takes_over_what_the_teacher_drew(tmp_path: Path) -> None:
+    recipe = small_recipe(distill={"completions": {"source": "teacher"}, "max_steps": 1})
+    facts = gather(Session(tmp_path, recipe))
+    costs = Costs(drawing=1.0, checking=0.0, pair=0.0, row=0.0, pairs_per_prompt=0.0)
+    found = times(recipe, facts, costs)
+    assert facts.teacher and facts.student
+    larger = facts.teacher.parameters / facts.student.parameters
+    assert found["distill"] == 12 * larger and "control" not in found
+
+
 def test_all_problems_come_at_once_and_exit_with_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from test_run import small_recipe
 
-from warmup_distill.chat import encode_prompt, require_same_rendering
+from warmup_distill.chat import encode_prompt
 from warmup_distill.errors import ModelError, RecipeError
 from warmup_distill.models import (
     BUNDLED,
@@ -128,20 +128,18 @@ def test_a_chat_template_cannot_reach_python() -> None:
     ("attack", "why"),
     [
         ("{% for i in range(9999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "longer"),
-        ("{{ 'a' * (2000000000) }}", "MemoryError"),
+        ("{{ 'a' * 2000000000 }}", "memory"),
+        ("{{ 'a b ' * 50000 }}", "characters"),
     ],
 )
-def test_a_chat_template_has_a_limit_of_time_and_memory(
-    attack: str, why: str, monkeypatch: pytest.MonkeyPatch
+def test_a_chat_template_has_limits(
+    attack: str, why: str, student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("warmup_distill.limits.SECONDS", 0.5)
-    good, bad = load_tokenizer("bundled:teacher"), load_tokenizer("bundled:student")
-    bad.chat_template = attack
-    with pytest.raises(ModelError, match=why):
-        require_same_rendering(bad, good, "chat")
+    monkeypatch.setattr("warmup_distill.limits.SECONDS", 2.0)
+    (student / "chat_template.jinja").write_text(attack, encoding="utf-8")
+    with pytest.raises(ModelError, match=f"not safe to use: .*{why}"):
+        load_tokenizer(str(student))
     assert bytearray(2**31)  # the limit is gone
-    bad.chat_template = good.chat_template
-    require_same_rendering(bad, good, "chat")
 
 
 @pytest.mark.parametrize("place", [0, 4, 8, 16, 24, 32, 200, 5000])

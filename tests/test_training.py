@@ -12,6 +12,7 @@ from conftest import padded, random_model
 from datasets import Dataset
 from transformers import TrainingArguments
 
+from warmup_distill.errors import RecipeError
 from warmup_distill.losses import NEED_WHOLE, PREFERENCES, PairLogprobs, nll
 from warmup_distill.training.distill import DistillTrainer, collate_completions
 from warmup_distill.training.signals import write_signals
@@ -103,7 +104,7 @@ def warmup_trainer_by_rows(
     vocabulary: Vocabulary, folder: Path, split: tuple[int, int]
 ) -> WarmupTrainer:
     """A batch of all four pairs is three packed rows."""
-    trainer = warmup_trainer(vocabulary, folder, split, row_tokens=12)
+    trainer = warmup_trainer(vocabulary, folder, split, row_tokens=13)
     assert [len(row["owners"]) for row in trainer.data_collator(pairs())] == [2, 1, 1]
     return trainer
 
@@ -141,6 +142,15 @@ def test_splitting_a_batch_into_packed_rows_changes_nothing(
         logs.append(next(line for line in trainer.state.log_history if "loss" in line))
     assert logs[1] == pytest.approx(logs[0], rel=1e-4, abs=1e-4)
     torch.testing.assert_close(weights[1], weights[0], atol=1e-4, rtol=0)
+
+
+def test_several_packed_rows_are_refused_where_processes_shard_the_model(
+    vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    trainer = warmup_trainer_by_rows(vocabulary, tmp_path, (4, 1))
+    trainer.is_fsdp_enabled = True
+    with pytest.raises(RecipeError, match="takes 3 packed rows"):
+        trainer.training_step(trainer.model, trainer.data_collator(pairs()))
 
 
 def test_distillation_loss_is_the_mean_over_all_completion_tokens(
@@ -355,7 +365,7 @@ def signalled(
     signals = write_signals(
         teacher, rows, folder / "signals", kind,
         top_k=settings.pop("top_k", 5), temperature=settings.get("temperature", 1.0),
-        teacher_name="random",
+        name="random",
     )  # fmt: skip
     return distill_trainer(vocabulary, folder, (4, 1), signals=signals, **settings)
 

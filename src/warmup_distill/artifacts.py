@@ -129,6 +129,14 @@ def read_parts(folder: Path, record_type: type[Record]) -> Iterator[Record]:
         yield from read_records(path, record_type)
 
 
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, atomically."""
     with _replacing(path) as temporary:

@@ -8,6 +8,37 @@ from warmup_distill.limits import limited
 
 Format = Literal["chat", "text"]
 
+PROBE = "How many apples are 3 boxes of 12?"
+LONGEST = 100_000
+"""Characters that a template may make of the probe."""
+
+
+def try_template(tokenizer: Any) -> None:
+    """Render a probe by a chat template that came with a model, with limits.
+
+    Whatever else is wrong with it is said when it is used.
+
+    Raises:
+        ModelError: it takes too much time or memory, or makes too much of little.
+    """
+    if not tokenizer.chat_template:
+        return
+    turns, why = [{"role": "user", "content": PROBE}], None
+    try:
+        with limited():
+            text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    except (TimeoutError, MemoryError) as error:
+        why = str(error) or "it takes too much memory"
+    except Exception:  # a template is a program: it can raise anything
+        return
+    else:
+        why = f"it makes {len(text)} characters of {len(PROBE)}" if len(text) > LONGEST else None
+    if why:
+        raise ModelError(
+            f"the chat template of {tokenizer.name_or_path} is not safe to use: {why}. Look at it, "
+            "and give the tokenizer another one."
+        )
+
 
 def encode_prompt(tokenizer: Any, text: str, format: Format) -> list[int]:
     """Ids of a prompt: a user's turn with the assistant's opened, or the text as it is.
@@ -48,11 +79,10 @@ def decode_prompt(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def require_same_rendering(student_tokenizer: Any, teacher_tokenizer: Any, format: Format) -> None:
-    """Both models must read a prompt as the same ids; their templates' first run is a limited one.
+    """Both models must read a prompt as the same ids.
 
     Raises:
-        ModelError: a chat template is missing, takes too much time or memory, or the two render a
-            probe differently.
+        ModelError: a chat template is missing or the two render a probe differently.
     """
     if format == "chat":
         for role, tokenizer in (("student", student_tokenizer), ("teacher", teacher_tokenizer)):
@@ -61,12 +91,10 @@ def require_same_rendering(student_tokenizer: Any, teacher_tokenizer: Any, forma
                     f"prompts.format is chat, but the {role}'s tokenizer has no chat template. "
                     "Set prompts.format to text, or give the tokenizer a template."
                 )
-    probe = "How many apples are 3 boxes of 12?"
-    with limited():
-        student, teacher = (
-            encode_prompt(tokenizer, probe, format)
-            for tokenizer in (student_tokenizer, teacher_tokenizer)
-        )
+    student, teacher = (
+        encode_prompt(tokenizer, PROBE, format)
+        for tokenizer in (student_tokenizer, teacher_tokenizer)
+    )
     if student != teacher:
         raise ModelError(
             f"teacher and student render the same prompt differently: the student reads "

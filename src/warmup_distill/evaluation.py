@@ -160,7 +160,7 @@ def _evaluate(
     total = len(question.profile.seeds) * sum(map(len, rows.values()))
     with tqdm(total=total, desc=Path(name).name, unit="completion") as bar:
         for suite, some in rows.items():
-            began = bar.format_dict["elapsed"]
+            began, resumed = bar.format_dict["elapsed"], _drawn(paths[suite]).exists()
             result, predictions = evaluate_suite(
                 model,
                 tokenizer,
@@ -173,12 +173,13 @@ def _evaluate(
                 batch_tokens=question.batch_tokens,
                 advance=bar.update,
             )
-            seconds = bar.format_dict["elapsed"] - began
+            # Of a suite that was interrupted nobody has the time.
+            seconds = None if resumed else round(bar.format_dict["elapsed"] - began, 1)
             write_records(paths[suite].with_suffix(".parquet"), SuitePrediction, predictions)
             write_json(
                 paths[suite],
                 {"suite": suite, "asked": asked[suite]}
                 | result
-                | {"seconds": round(seconds, 1), "environment": describe_environment()},
+                | {"seconds": seconds, "environment": describe_environment()},
             )
             leave_if_asked()

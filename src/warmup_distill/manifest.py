@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warmup_distill.artifacts import read_json, write_json, write_text
+from warmup_distill.artifacts import read_json, remove, write_json, write_text
 from warmup_distill.config import Recipe
 from warmup_distill.environment import describe_environment
 from warmup_distill.errors import RunError
@@ -151,11 +151,7 @@ class Manifest:
 
     def _clear(self, stage: str) -> None:
         for name in FOLDERS[stage]:
-            path = self.folder / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            remove(self.folder / name)
 
 
 def _what_differs(folder: Path, changed: dict[str, tuple[Any, Any]], stale: list[str]) -> str:

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from warmup_distill.artifacts import whole_folder
+from warmup_distill.chat import try_template
 from warmup_distill.errors import ModelError
 
 DType = Literal["float32", "bfloat16"]
@@ -68,8 +69,14 @@ def load_generation_config(name: str) -> GenerationConfig | None:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model, padding on the left."""
-    return _load(AutoTokenizer, name, padding_side="left")
+    """The tokenizer of a model, padding on the left.
+
+    Raises:
+        ModelError: it cannot be found, or its chat template is not safe to use.
+    """
+    tokenizer = _load(AutoTokenizer, name, padding_side="left")
+    try_template(tokenizer)
+    return tokenizer
 
 
 def load_model(name: str, dtype: DType = "float32") -> PreTrainedModel:

@@ -78,8 +78,9 @@ class WarmupSection(TrainSection):
     gamma: float = Field(0.0, ge=0, json_schema_extra=unit("1"))
     """γ of `simpo`: by how much the chosen side must win."""
     row_tokens: int = Field(16384, ge=1, json_schema_extra=unit("tokens"))
-    """A batch of pairs is packed into rows of so many tokens at the most, prompt and prefix once
-    each, which run one after the other: what bounds the memory, whatever the batch."""
+    """A batch of pairs is packed into rows of so many tokens at the most (prompts once; each pair
+    as long as the longest of its row), which run one after the other: what bounds the memory,
+    whatever the batch."""
     watch: WatchSection = WatchSection()
     nll_weight: float = Field(0.0, ge=0, json_schema_extra=unit("1"))
     """Weight of the chosen side's negative log-likelihood per token, added to the loss."""

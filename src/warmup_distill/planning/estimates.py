@@ -67,9 +67,9 @@ def memory(recipe: Recipe, facts: Facts) -> dict[str, int]:
     cache = size * (facts.teacher.cache_numbers + facts.student.cache_numbers)
     longest = max(facts.data.lengths) + recipe.rollouts.max_new_tokens
     endings = recipe.rollouts.max_new_tokens
-    pair_tokens = min(
-        recipe.warmup.row_tokens,
-        recipe.warmup.per_device_train_batch_size * (longest + endings),
+    pair = longest + endings
+    pair_tokens = max(
+        pair, min(recipe.warmup.row_tokens, recipe.warmup.per_device_train_batch_size * pair)
     )
     watched = recipe.warmup.watch.prompts * longest
     row_tokens = recipe.distill.per_device_train_batch_size * min(
@@ -93,7 +93,7 @@ def memory(recipe: Recipe, facts: Facts) -> dict[str, int]:
 
 def disk(recipe: Recipe, facts: Facts, counted: Tokens) -> dict[str, int]:
     """Bytes that a run writes, at the most, by kind."""
-    assert facts.student and facts.data
+    assert facts.teacher and facts.student and facts.data
     model = 4 * facts.student.parameters
     trainings = 2 + recipe.control + (recipe.cut is not None)
     prompt_tokens = sum(facts.data.lengths)
@@ -107,10 +107,12 @@ def disk(recipe: Recipe, facts: Facts, counted: Tokens) -> dict[str, int]:
     }
     if recipe.warmup.watch.prompts:
         found["the warm-up's best point, removed at the end"] = model
-    if recipe.distill.teacher_signal != "live" and facts.teacher:
-        hidden = recipe.distill.teacher_signal == "hidden"
-        numbers = facts.teacher.width if hidden else 2 * recipe.distill.top_k + 1
-        found["the teacher's signal"] = 4 * numbers * counted.rows
+    kept = [one for one in (recipe.distill, recipe.cut) if one and one.teacher_signal != "live"]
+    for section in kept:
+        hidden = section.teacher_signal == "hidden"
+        numbers = facts.teacher.width if hidden else 2 * section.top_k + 1
+        name = f"the teacher's signal for {'cut' if section is recipe.cut else 'distill'}"
+        found[name] = 4 * numbers * counted.rows
     return found
 
 

@@ -24,7 +24,7 @@ from warmup_distill.session import Session
 from warmup_distill.stages.rollouts import roll_out
 from warmup_distill.stopping import leave_if_asked
 from warmup_distill.training.base import GloballyNormalizedTrainer
-from warmup_distill.training.data import prompt_rows, reference_rows
+from warmup_distill.training.data import completion_rows, reference_rows
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.fit import training_arguments
 from warmup_distill.training.warmup import WarmupTrainer
@@ -60,7 +60,7 @@ def measure(session: Session, facts: Facts) -> Costs:
         drawing=drawing / len(rollouts),
         checking=(seconds - drawing) / len(rollouts),
         pair=_warm_up(session, pairs) if pairs else 0.0,
-        row=_distill(session, facts.data.prompts),
+        row=_distill(session, facts.data.prompts, some, rollouts),
         pairs_per_prompt=len(pairs) / len(some),
     )
 
@@ -124,13 +124,24 @@ def _warm_up(session: Session, pairs: list[dict[str, Any]]) -> float:
     )  # fmt: skip
 
 
-def _distill(session: Session, prompts: Sequence[Prompt]) -> float:
+def _distill(
+    session: Session, prompts: Sequence[Prompt], rolled: Sequence[Prompt],
+    rollouts: Sequence[Rollout],
+) -> float:  # fmt: skip
+    """On references, or where the recipe draws completions, on those that were just drawn."""
     section = session.recipe.distill
-    some = _spread(prompts, STEPS * section.per_device_train_batch_size)
-    make = reference_rows if any(prompt.reference for prompt in some) else prompt_rows
-    rows = make(some, session.tokenizer, section.max_length)
-    teacher = None if section.objective == "sft" else session.teacher
-    return _seconds_per_row(DistillTrainer, session, section, rows, teacher=teacher)
+    if section.completions.source == "teacher" or section.completions.student_share == 1:
+        drawn = {one.prompt_id: one.completion_ids for one in rollouts}
+        rows = completion_rows(rolled, drawn, section.max_length)
+    else:
+        some = _spread(prompts, STEPS * section.per_device_train_batch_size)
+        rows = reference_rows(some, session.tokenizer, section.max_length)
+    return _seconds_per_row(
+        DistillTrainer, session, section, rows,
+        teacher=None if section.objective == "sft" else session.teacher,
+        objective=section.objective, options=section.options.given(),
+        cross_entropy_weight=section.cross_entropy_weight, temperature=section.temperature,
+    )  # fmt: skip
 
 
 def _seconds_per_row(
@@ -138,6 +149,7 @@ def _seconds_per_row(
     rows: list[dict[str, Any]], **named: Any,
 ) -> float:  # fmt: skip
     batch = min(section.per_device_train_batch_size, len(rows))
+    rows = rows[: len(rows) // batch * batch]  # whole batches
     few = section.model_copy(
         update={"max_steps": STEPS, "per_device_train_batch_size": batch,
                 "gradient_accumulation_steps": 1, "lora": None}

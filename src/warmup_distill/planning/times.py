@@ -21,7 +21,7 @@ def times(recipe: Recipe, facts: Facts, costs: Costs) -> dict[str, float]:
         "rollouts": completion * count * recipe.rollouts.num_samples,
         "warmup": _warming_up(recipe, facts, costs),
         "distill": _distilling(recipe.distill, facts, costs),
-        "control": _distilling(recipe.distill, facts, costs) if recipe.control else 0.0,
+        "control": _controlling(recipe, facts, costs) if recipe.control else 0.0,
         "evaluate": _evaluating(recipe, facts, costs),
     }
     return {stage: seconds for stage, seconds in found.items() if seconds}
@@ -46,10 +46,24 @@ def _distilling(section: DistillSection, facts: Facts, costs: Costs) -> float:
     assert facts.data and facts.teacher and facts.student
     count = len(facts.data.prompts)
     trained = _rows_trained(section, count)
-    drawn = section.completions.student_share * trained
-    if section.completions.source == "teacher":
-        drawn = count * facts.teacher.parameters / facts.student.parameters
-    return costs.row * trained + costs.drawing * drawn
+    completions = section.completions
+    share = completions.adaptive.start if completions.adaptive else completions.student_share
+    return costs.row * trained + costs.drawing * share * trained + _taught(section, facts, costs)
+
+
+def _controlling(recipe: Recipe, facts: Facts, costs: Costs) -> float:
+    """As the distillation, whose completions by the teacher are there already."""
+    section = recipe.distill
+    return _distilling(section, facts, costs) - _taught(section, facts, costs)
+
+
+def _taught(section: DistillSection, facts: Facts, costs: Costs) -> float:
+    """The teacher's completions."""
+    assert facts.data and facts.teacher and facts.student
+    if section.completions.source != "teacher":
+        return 0.0
+    larger = facts.teacher.parameters / facts.student.parameters
+    return costs.drawing * len(facts.data.prompts) * larger
 
 
 def _evaluating(recipe: Recipe, facts: Facts, costs: Costs) -> float:

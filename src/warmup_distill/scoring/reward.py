@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from warmup_distill.chat import try_template
 from warmup_distill.errors import ModelError
 from warmup_distill.models import device, locate
 
@@ -26,6 +27,7 @@ class RewardModel:
             )
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"pairs.reward_model {name} cannot be loaded: {error}") from error
+        try_template(self.tokenizer)
         if model.config.num_labels != 1:
             raise ModelError(
                 f"pairs.reward_model {name} has {model.config.num_labels} outputs, expected one: "

@@ -94,7 +94,7 @@ def _rows(
             prompts,
             section,
             session.folder / "completions" / _owner(section),
-            name=[session.recipe.teacher, content(session.recipe.teacher)],
+            name=_teacher(session),
             max_new_tokens=_longest(session, section),
             batch_tokens=session.recipe.rollouts.batch_tokens,
             seed=session.recipe.seed,
@@ -102,6 +102,12 @@ def _rows(
         return completion_rows(prompts, found, section.max_length)
     make = prompt_rows if completions.student_share == 1 else reference_rows
     return make(prompts, session.tokenizer, section.max_length)
+
+
+def _teacher(session: Session) -> list[Any]:
+    """What tells the teacher from others, and from itself in other numbers."""
+    recipe = session.recipe
+    return [recipe.teacher, content(recipe.teacher), recipe.dtype]
 
 
 def _student_share(
@@ -146,5 +152,5 @@ def _signals(
         section.teacher_signal,
         top_k=section.top_k,
         temperature=section.temperature,
-        teacher_name=f"{session.recipe.teacher} {content(session.recipe.teacher)}",
+        name=_teacher(session),
     )

@@ -8,7 +8,6 @@ step in which they came.
 Shape letters: N completion token of all rows, K kept token, E width of the hidden states.
 """
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 from tqdm import tqdm
 
-from warmup_distill.artifacts import read_json, whole_folder, write_json
+from warmup_distill.artifacts import read_json, remove, whole_folder, write_json
 from warmup_distill.fingerprints import digest
 from warmup_distill.stopping import leave_if_asked
 from warmup_distill.tree.model import TreeModel
@@ -51,18 +50,17 @@ class TeacherSignals:
 
 
 class _Part:
-    """Arrays [N, …] on disk, and where each row begins."""
+    """Arrays [N, …] on disk, opened when they are read, and where each row begins."""
 
     def __init__(self, folder: Path) -> None:
         self.starts: list[int] = read_json(folder / "about.json")["starts"]
-        self.arrays = {
-            path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
-            for path in sorted(folder.glob("*.npy"))
-        }
+        self.paths = sorted(folder.glob("*.npy"))
 
     def of(self, row: int) -> dict[str, Any]:
         span = slice(self.starts[row], self.starts[row + 1])
-        return {name: array[span] for name, array in self.arrays.items()}
+        return {
+            path.stem: np.load(path, mmap_mode="r", allow_pickle=False)[span] for path in self.paths
+        }
 
 
 def write_signals(
@@ -73,7 +71,7 @@ def write_signals(
     *,
     top_k: int,
     temperature: float,
-    teacher_name: str,
+    name: Any,
 ) -> TeacherSignals:
     """Run the teacher over rows once and keep what a divergence needs; parts that are there stay.
 
@@ -83,6 +81,7 @@ def write_signals(
         kind: hidden states [N, E], or the `top_k` likeliest tokens [N, K], their
             log-probabilities [N, K] and that of all others together [N].
         temperature: divides the logits before the top-k are taken.
+        name: what tells this teacher from others.
 
     Raises:
         Stopped: a signal asked for it; the parts written are kept.
@@ -91,11 +90,11 @@ def write_signals(
     starts = range(0, len(rows), ROWS_PER_PART)
     paths = [folder / f"part-{number:05d}" for number in range(len(starts))]
     for stray in set(folder.glob("*")) - set(paths):
-        shutil.rmtree(stray)
+        remove(stray)
     with teacher.following(), tqdm(total=len(rows), desc="teacher", unit="row") as bar:
         for path, start in zip(paths, starts, strict=True):
             some = rows[start : start + ROWS_PER_PART]
-            known = digest([teacher_name, kind, top, some])
+            known = digest([name, kind, top, some])
             about = path / "about.json"
             if about.exists() and read_json(about)["of"] == known:
                 bar.update(len(some))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from warmup_distill.errors import RecipeError
 from warmup_distill.losses import NEED_WHOLE, PREFERENCES, PairLogprobs, nll
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.tree.pairs import CHOSEN, PREFIX, REJECTED, PairTree, plant, split_to_rows
@@ -61,6 +62,13 @@ class WarmupTrainer(GloballyNormalizedTrainer):
 
     def training_step(self, model: Any, inputs: Any, *more: Any, **named: Any) -> Tensor:
         """The loss of a batch, whose packed rows run one after the other."""
+        if len(inputs) > 1 and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            # All processes must run equally many passes there.
+            raise RecipeError(
+                f"a batch of pairs takes {len(inputs)} packed rows, and under DeepSpeed or FSDP it "
+                "must be one. Raise row_tokens, or lower per_device_train_batch_size and raise "
+                "gradient_accumulation_steps."
+            )
         losses = []
         for number, row in enumerate(inputs, start=1):
             last = number == len(inputs)

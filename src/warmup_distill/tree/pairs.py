@@ -115,22 +115,31 @@ def plant(pairs: Sequence[dict[str, Any]], *, keep_prefix: bool) -> dict[str, Te
 
 
 def split_to_rows(pairs: Sequence[dict[str, Any]], room: int) -> list[list[dict[str, Any]]]:
-    """Pairs in their order, in groups that `plant` packs into rows of `room` tokens at the most.
+    """Pairs in their order, in groups for `plant` of `room` tokens at the most.
 
-    A pair larger than that is alone.
+    In attention every branch is as long as the longest of its row, and counts so. A pair larger
+    than the room is alone.
     """
     rows: list[list[dict[str, Any]]] = []
-    left = 0
+    trunks = longest = 0
     for pair in pairs:
-        cut, prompt = pair["mismatch_index"], pair["prompt_ids"]
-        branch = len(pair["chosen_ids"]) + len(pair["rejected_ids"]) - cut - 2
+        prompt, branch = pair["prompt_ids"], _branch_length(pair)
         shared = bool(rows) and rows[-1][-1]["prompt_ids"] == prompt
-        if not rows or branch + (0 if shared else len(prompt)) > left:
-            rows.append([])
-            left, shared = room, False
-        left -= branch + (0 if shared else len(prompt))
-        rows[-1].append(pair)
+        grown = trunks + (0 if shared else len(prompt))
+        wide = max(longest, branch)
+        if rows and grown + wide * (len(rows[-1]) + 1) <= room:
+            rows[-1].append(pair)
+            trunks, longest = grown, wide
+        else:
+            rows.append([pair])
+            trunks, longest = len(prompt), branch
     return rows
+
+
+def _branch_length(pair: dict[str, Any]) -> int:
+    """Tokens of prefix and both endings that run."""
+    sides: int = len(pair["chosen_ids"]) + len(pair["rejected_ids"])
+    return sides - int(pair["mismatch_index"]) - 2
 
 
 def _scored(
