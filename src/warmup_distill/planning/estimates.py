@@ -3,13 +3,11 @@
 Bytes are counted in float32 for what is trained, in the recipe's dtype for what only runs.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from warmup_distill.chat import encode_reference
 from warmup_distill.config import Recipe
-from warmup_distill.config.distillation import DistillSection
 from warmup_distill.config.training import TrainSection
 from warmup_distill.pipeline import stages_of
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts
@@ -46,13 +44,15 @@ def tokens(recipe: Recipe, facts: Facts, tokenizer: Any) -> Tokens:
     lengths = _row_lengths(recipe, facts.data, tokenizer)
     sampled = count * rollouts.num_samples * rollouts.max_new_tokens
     evaluated = sum(
-        2 * _models(recipe) * len(found.prompts) * _longest(recipe, name)
+        2 * models_evaluated(recipe) * len(found.prompts) * _longest(recipe, name)
         for name, found in facts.benchmarks.items()
     )
     return Tokens(
         sampled=sampled,
         continued=sampled,
-        distilled=_distilled(recipe.distill, lengths),
+        distilled=round(
+            rows_trained(recipe.distill, len(lengths)) * sum(lengths) / max(1, len(lengths))
+        ),
         rows=sum(lengths),
         evaluated=evaluated,
     )
@@ -66,13 +66,12 @@ def memory(recipe: Recipe, facts: Facts) -> dict[str, int]:
     logits = LIVE_LOGITS * 4 * LOGITS_AT_ONCE
     cache = size * (facts.teacher.cache_numbers + facts.student.cache_numbers)
     longest = max(facts.data.lengths) + recipe.rollouts.max_new_tokens
-    endings = recipe.rollouts.max_new_tokens
-    pair = longest + endings
+    pair = longest + recipe.rollouts.max_new_tokens
     pair_tokens = max(
         pair, min(recipe.warmup.row_tokens, recipe.warmup.per_device_train_batch_size * pair)
     )
     watched = recipe.warmup.watch.prompts * longest
-    row_tokens = recipe.distill.per_device_train_batch_size * min(
+    distill_tokens = recipe.distill.per_device_train_batch_size * min(
         longest, recipe.distill.max_length
     )
     found = {
@@ -80,7 +79,7 @@ def memory(recipe: Recipe, facts: Facts) -> dict[str, int]:
         "warmup": (teacher + cache * min(watched, recipe.rollouts.batch_tokens) if watched else 0)
         + _trained(facts.student, recipe.warmup, pair_tokens)
         + logits,
-        "distill": teacher + _trained(facts.student, recipe.distill, row_tokens) + logits,
+        "distill": teacher + _trained(facts.student, recipe.distill, distill_tokens) + logits,
         "evaluate": teacher + student + cache * recipe.evaluate.batch_tokens + logits,
     }
     if recipe.cut:
@@ -124,11 +123,12 @@ def _trained(model: ModelFacts, section: TrainSection, tokens_at_once: int) -> i
     return weights + tokens_at_once * (kept * model.layers + per_layer)
 
 
-def _distilled(section: DistillSection, lengths: Sequence[int]) -> int:
+def rows_trained(section: TrainSection, rows: float) -> float:
+    """Rows that go through a training, over all its steps."""
     if section.max_steps is None:
-        return round(sum(lengths) * section.num_train_epochs)
-    rows = section.per_device_train_batch_size * section.gradient_accumulation_steps
-    return round(section.max_steps * rows * sum(lengths) / max(1, len(lengths)))
+        return rows * section.num_train_epochs
+    per_step = section.per_device_train_batch_size * section.gradient_accumulation_steps
+    return float(section.max_steps * per_step)
 
 
 def _row_lengths(recipe: Recipe, data: DataFacts, tokenizer: Any) -> list[int]:
@@ -144,7 +144,7 @@ def _row_lengths(recipe: Recipe, data: DataFacts, tokenizer: Any) -> list[int]:
     ]
 
 
-def _models(recipe: Recipe) -> int:
+def models_evaluated(recipe: Recipe) -> int:
     return 3 + recipe.control
 
 

@@ -4,7 +4,7 @@ import math
 
 from warmup_distill.config import Recipe
 from warmup_distill.config.distillation import DistillSection
-from warmup_distill.config.training import TrainSection
+from warmup_distill.planning.estimates import models_evaluated, rows_trained
 from warmup_distill.planning.facts import Facts
 from warmup_distill.planning.measuring import Costs
 from warmup_distill.stages.evaluate import DECODINGS
@@ -16,12 +16,16 @@ def times(recipe: Recipe, facts: Facts, costs: Costs) -> dict[str, float]:
     assert facts.data
     count = len(facts.data.prompts[: recipe.rollouts.limit])
     completion = costs.drawing + costs.checking
+    healing = recipe.cut if recipe.cut and recipe.cut.heal else None
+    distilling = _distilling(recipe.distill, facts, costs)
     found = {
-        "cut": _distilling(recipe.cut, facts, costs) if recipe.cut and recipe.cut.heal else 0.0,
+        "cut": _distilling(healing, facts, costs) + _taught(healing, facts, costs)
+        if healing
+        else 0.0,
         "rollouts": completion * count * recipe.rollouts.num_samples,
         "warmup": _warming_up(recipe, facts, costs),
-        "distill": _distilling(recipe.distill, facts, costs),
-        "control": _controlling(recipe, facts, costs) if recipe.control else 0.0,
+        "distill": distilling + _taught(recipe.distill, facts, costs),
+        "control": distilling if recipe.control else 0.0,  # with the same teacher's completions
         "evaluate": _evaluating(recipe, facts, costs),
     }
     return {stage: seconds for stage, seconds in found.items() if seconds}
@@ -34,7 +38,7 @@ def _warming_up(recipe: Recipe, facts: Facts, costs: Costs) -> float:
     pairs = costs.pairs_per_prompt * len(prompts[:limit])
     if not pairs:
         return 0.0
-    trained = _rows_trained(section, pairs)
+    trained = rows_trained(section, pairs)
     steps = trained / (section.per_device_train_batch_size * section.gradient_accumulation_steps)
     held_out = len(hold_out(section.watch, prompts, limit))
     examined = held_out * (1 + math.ceil(steps / section.watch.steps))
@@ -42,19 +46,12 @@ def _warming_up(recipe: Recipe, facts: Facts, costs: Costs) -> float:
 
 
 def _distilling(section: DistillSection, facts: Facts, costs: Costs) -> float:
-    """The steps, and what is drawn for them."""
-    assert facts.data and facts.teacher and facts.student
-    count = len(facts.data.prompts)
-    trained = _rows_trained(section, count)
+    """The steps, and what the student draws for them."""
+    assert facts.data
+    trained = rows_trained(section, len(facts.data.prompts))
     completions = section.completions
     share = completions.adaptive.start if completions.adaptive else completions.student_share
-    return costs.row * trained + costs.drawing * share * trained + _taught(section, facts, costs)
-
-
-def _controlling(recipe: Recipe, facts: Facts, costs: Costs) -> float:
-    """As the distillation, whose completions by the teacher are there already."""
-    section = recipe.distill
-    return _distilling(section, facts, costs) - _taught(section, facts, costs)
+    return costs.row * trained + costs.drawing * share * trained
 
 
 def _taught(section: DistillSection, facts: Facts, costs: Costs) -> float:
@@ -68,16 +65,7 @@ def _taught(section: DistillSection, facts: Facts, costs: Costs) -> float:
 
 def _evaluating(recipe: Recipe, facts: Facts, costs: Costs) -> float:
     """All models draw twice, and are held to the teacher once."""
-    models = 3 + recipe.control
     asked = [len(found.prompts) for found in facts.benchmarks.values()]
     drawn = len(DECODINGS) * sum(asked)
     checked = sum(min(count, recipe.evaluate.agreement_prompts) for count in asked)
-    return models * (costs.drawing * drawn + costs.checking * checked)
-
-
-def _rows_trained(section: TrainSection, rows: float) -> float:
-    """Rows that go through a training, over all its steps."""
-    if section.max_steps is None:
-        return rows * section.num_train_epochs
-    per_step = section.per_device_train_batch_size * section.gradient_accumulation_steps
-    return float(section.max_steps * per_step)
+    return models_evaluated(recipe) * (costs.drawing * drawn + costs.checking * checked)

@@ -62,10 +62,11 @@ def _evaluate_model(
         bar.update(len(DECODINGS) * sum(len(prompts) for _, prompts in benchmarks))
         return
     model = load_model(where, session.recipe.dtype)
+    known = [where, content(where), session.recipe.dtype]
     everything = []
     for benchmark, prompts in benchmarks:
         drawn = folder / "drawn" / benchmark.name
-        result, predictions = _evaluate(session, model, where, benchmark, prompts, drawn, bar)
+        result, predictions = _evaluate(session, model, known, benchmark, prompts, drawn, bar)
         write_json(folder / f"{benchmark.name}.json", {"model": name} | result)
         everything += predictions
     write_records(folder / "predictions.parquet", Prediction, everything)
@@ -74,7 +75,7 @@ def _evaluate_model(
 def _evaluate(
     session: Session,
     model: PreTrainedModel,
-    where: str,
+    known: Any,
     benchmark: Benchmark,
     prompts: Sequence[Prompt],
     folder: Path,
@@ -99,7 +100,7 @@ def _evaluate(
             [prompt.prompt_ids for prompt in prompts],
             [[stream(recipe.seed, "evaluate", prompt.prompt_id)] for prompt in prompts],
             folder / decoding,
-            model=[where, content(where), recipe.dtype],
+            model=known,
             max_new_tokens=benchmark.max_new_tokens or recipe.rollouts.max_new_tokens,
             temperature=temperature,
         )
