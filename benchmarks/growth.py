@@ -13,10 +13,10 @@ from typing import Any
 from common import arguments, finish, measure, models, rows
 from transformers import PreTrainedModel
 
-from warmup_distill.chat import encode_prompt
+from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
-from warmup_distill.randomness import stream
-from warmup_distill.vocabulary import Vocabulary
+from warmup_distill.models.chat import encode_prompt
+from warmup_distill.models.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

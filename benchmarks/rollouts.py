@@ -17,16 +17,16 @@ from common import Measured, arguments, compare, finish, matrix_rate, measure, m
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from warmup_distill.chat import encode_prompt
-from warmup_distill.config import RolloutsSection
+from warmup_distill.engines.mismatch import find_mismatch
+from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.score import score
 from warmup_distill.engines.transformers import TransformersEngine
-from warmup_distill.mismatch import find_mismatch
-from warmup_distill.randomness import stream
+from warmup_distill.models.chat import encode_prompt
+from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.recipe import RolloutsSection
 from warmup_distill.records import Prompt, Rollout, Sample
 from warmup_distill.stages.rollouts import roll_out
 from warmup_distill.tree.grow import TokenTree
-from warmup_distill.vocabulary import Vocabulary
 
 THRESHOLD = 4.0
 GENERATE_ROWS, FORWARD_ROWS = 64, 16

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from warmup_distill.artifacts import read_records
 from warmup_distill.records import Rollout
+from warmup_distill.store.artifacts import read_records
 
 RECIPE = """
 teacher: bundled:teacher

@@ -15,14 +15,14 @@ from common import arguments, compare, finish, models, rows, train, training_arg
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainingArguments
 
-from warmup_distill.chat import encode_prompt
-from warmup_distill.config import PairsSection, RolloutsSection
 from warmup_distill.engines.transformers import TransformersEngine
-from warmup_distill.pairing import select_pairs
+from warmup_distill.models.chat import encode_prompt
+from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.recipe import PairsSection, RolloutsSection
 from warmup_distill.records import Prompt
+from warmup_distill.stages.pairing import select_pairs
 from warmup_distill.stages.rollouts import roll_out
 from warmup_distill.training.warmup import WarmupTrainer
-from warmup_distill.vocabulary import Vocabulary
 
 BETA = 0.1
 

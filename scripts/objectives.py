@@ -15,15 +15,15 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from warmup_distill.artifacts import read_records
-from warmup_distill.config import Recipe
-from warmup_distill.config.distillation import OBJECTIVES
 from warmup_distill.pipeline import opened, run_stage
-from warmup_distill.recipe import load_recipe, validate
+from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.distillation import OBJECTIVES
+from warmup_distill.recipe.reading import load_recipe, validate
 from warmup_distill.records import Prediction
-from warmup_distill.session import Session
 from warmup_distill.stages.distill import distill_control, distill_warmed_up
 from warmup_distill.stages.evaluate import evaluate_models
+from warmup_distill.stages.session import Session
+from warmup_distill.store.artifacts import read_records
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
 

@@ -11,13 +11,13 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from warmup_distill.config import Recipe
+from warmup_distill.recipe import Recipe
 
 TARGET = Path(__file__).parents[1] / "docs" / "recipe.md"
 
 HEAD = """# The recipe, field by field
 
-Generated from `src/warmup_distill/config/` by `python scripts/recipe_reference.py`.
+Generated from `src/warmup_distill/recipe/` by `python scripts/recipe_reference.py`.
 
 A recipe is a YAML file. It is validated as a whole before anything is loaded; an unknown key is an
 error. `--set section.key=value` overrides a field on the command line. The resolved recipe is

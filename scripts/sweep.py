@@ -13,12 +13,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from warmup_distill.config import Recipe
 from warmup_distill.pipeline import opened, run_stage
-from warmup_distill.recipe import load_recipe, validate
-from warmup_distill.session import Session
+from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.reading import load_recipe, validate
 from warmup_distill.stages.distill import distill_control, distill_warmed_up
 from warmup_distill.stages.evaluate import evaluate_models
+from warmup_distill.stages.session import Session
 from warmup_distill.stages.warmup import train_warmup
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"

@@ -22,14 +22,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from warmup_distill.artifacts import write_json, write_text
 from warmup_distill.bundled.problems import LARGEST, Habit, draw
-from warmup_distill.chat import decode_completion, encode_prompt
+from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
-from warmup_distill.environment import describe_environment
-from warmup_distill.randomness import stream
+from warmup_distill.models.chat import decode_completion, encode_prompt
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.scoring.answers import is_right
-from warmup_distill.vocabulary import Vocabulary
+from warmup_distill.store.artifacts import write_json, write_text
+from warmup_distill.store.environment import describe_environment
 
 FOLDER = Path(__file__).parents[1] / "src" / "warmup_distill" / "bundled"
 

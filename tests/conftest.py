@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers import Qwen2ForCausalLM as Qwen2
 
-from warmup_distill.vocabulary import Vocabulary
+from warmup_distill.models.vocabulary import Vocabulary
 
 VOCABULARY_SIZE = 40
 

@@ -9,10 +9,10 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from warmup_distill import build_pairs, build_rollouts
-from warmup_distill.artifacts import write_records
 from warmup_distill.exporting import export_pairs
-from warmup_distill.models import BUNDLED
+from warmup_distill.models.loading import BUNDLED
 from warmup_distill.records import Pair, Prompt, Rollout
+from warmup_distill.store.artifacts import write_records
 
 QUESTIONS = [
     "Ava has 27 cups. Ben has 32 more than Ava. How many cups do they have together?",

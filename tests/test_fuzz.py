@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_run import small_recipe
 
-from warmup_distill.chat import encode_prompt
-from warmup_distill.config import Source
+from warmup_distill.data.sources import read_rows
 from warmup_distill.errors import WarmupDistillError
-from warmup_distill.manifest import Manifest
-from warmup_distill.models import load_tokenizer
-from warmup_distill.recipe import dump_recipe, load_recipe
+from warmup_distill.models.chat import encode_prompt
+from warmup_distill.models.loading import load_tokenizer
+from warmup_distill.recipe import Source
+from warmup_distill.recipe.reading import dump_recipe, load_recipe
 from warmup_distill.scoring.files import score_file
-from warmup_distill.sources import read_rows
+from warmup_distill.store.manifest import Manifest
 
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

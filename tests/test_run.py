@@ -12,10 +12,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from warmup_distill.config import Recipe
-from warmup_distill.models import BUNDLED
+from warmup_distill.models.loading import BUNDLED
 from warmup_distill.pipeline import opened, run, run_stage
-from warmup_distill.recipe import load_recipe
+from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.reading import load_recipe
 
 STAGES = ["prompts", "rollouts", "pairs", "warmup", "distill", "control", "evaluate", "report"]
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from test_run import small_recipe
 
-from warmup_distill.chat import encode_prompt
 from warmup_distill.errors import ModelError, RecipeError
-from warmup_distill.models import (
+from warmup_distill.models.chat import encode_prompt
+from warmup_distill.models.loading import (
     BUNDLED,
     load_config,
     load_model,
@@ -24,7 +24,7 @@ from warmup_distill.models import (
 )
 from warmup_distill.page.words import clean
 from warmup_distill.pipeline import run
-from warmup_distill.recipe import dump_recipe, load_recipe
+from warmup_distill.recipe.reading import dump_recipe, load_recipe
 
 CANARY = "hf_CANARYcanaryCANARYcanary0123456789"
 
@@ -135,7 +135,7 @@ def test_a_chat_template_cannot_reach_python() -> None:
 def test_a_chat_template_has_limits(
     attack: str, why: str, student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("warmup_distill.limits.SECONDS", 2.0)
+    monkeypatch.setattr("warmup_distill.models.limits.SECONDS", 2.0)
     (student / "chat_template.jinja").write_text(attack, encoding="utf-8")
     with pytest.raises(ModelError, match=f"not safe to use: .*{why}"):
         load_tokenizer(str(student))

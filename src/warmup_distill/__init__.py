@@ -10,12 +10,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "DistillTrainer": "training.distill",
-    "Recipe": "config",
+    "Recipe": "recipe",
     "WarmupDistillError": "errors",
     "WarmupTrainer": "training.warmup",
     "build_pairs": "api",
     "build_rollouts": "api",
-    "load_recipe": "recipe",
+    "load_recipe": "recipe.reading",
     "losses": "losses",
     "run": "pipeline",
 }

@@ -1,5 +1,5 @@
 """`python -m warmup_distill` is `warmup-distill`."""
 
-from warmup_distill.cli import main
+from warmup_distill.cli.main import main
 
 main()

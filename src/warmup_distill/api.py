@@ -8,16 +8,16 @@ from datasets import Dataset
 from pydantic import ValidationError
 from transformers import PreTrainedModel
 
-from warmup_distill.chat import Format, encode_prompt
-from warmup_distill.config import PairsSection, RolloutsSection
-from warmup_distill.config.section import Section
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError, RecipeError
-from warmup_distill.pairing import select_pairs
-from warmup_distill.recipe import explain
+from warmup_distill.models.chat import Format, encode_prompt
+from warmup_distill.models.vocabulary import shared_vocabulary
+from warmup_distill.recipe import PairsSection, RolloutsSection
+from warmup_distill.recipe.reading import explain
+from warmup_distill.recipe.section import Section
 from warmup_distill.records import Prompt, Rollout
+from warmup_distill.stages.pairing import select_pairs
 from warmup_distill.stages.rollouts import roll_out
-from warmup_distill.vocabulary import shared_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from warmup_distill.artifacts import read_parts, write_json, write_text
 from warmup_distill.errors import RunError
 from warmup_distill.records import Pair, Prompt, Rollout
+from warmup_distill.store.artifacts import read_parts, write_json, write_text
 
 
 def _trl(pair: Pair, prompt: Prompt) -> dict[str, Any]:

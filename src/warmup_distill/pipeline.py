@@ -9,22 +9,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from warmup_distill.chat import Format
-from warmup_distill.config import Recipe, Source
+from warmup_distill.data.prompting import read_prompts
 from warmup_distill.errors import ModelError, RunError
-from warmup_distill.locking import locked
-from warmup_distill.manifest import Manifest
-from warmup_distill.models import load_config, require_layers, require_weights
-from warmup_distill.prompting import read_prompts
-from warmup_distill.session import Session
+from warmup_distill.models.chat import Format
+from warmup_distill.models.cutting import require_layers
+from warmup_distill.models.loading import load_config, require_weights
+from warmup_distill.recipe import Recipe, Source
 from warmup_distill.stages.distill import cut_student, distill_control, distill_warmed_up
 from warmup_distill.stages.evaluate import evaluate_models, read_benchmark
 from warmup_distill.stages.pairs import write_pairs
 from warmup_distill.stages.prompts import write_prompts
 from warmup_distill.stages.report import make_report
 from warmup_distill.stages.rollouts import write_rollouts
+from warmup_distill.stages.session import Session
 from warmup_distill.stages.warmup import train_warmup
-from warmup_distill.stopping import leave_if_asked
+from warmup_distill.store.locking import locked
+from warmup_distill.store.manifest import Manifest
+from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.training.data import require_rows_to_train
 
 logger = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from warmup_distill.engines.randomness import uniforms
 from warmup_distill.engines.repeats import NoRepeat
-from warmup_distill.randomness import uniforms
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Sample
 from warmup_distill.tree.grow import TokenTree
 from warmup_distill.tree.model import require_finite
-from warmup_distill.vocabulary import Vocabulary
 
 BLOCK = 256
 """Tokens summed together before the cumulative sum, which is slow over a whole vocabulary."""

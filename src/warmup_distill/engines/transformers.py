@@ -8,14 +8,14 @@ import torch
 from transformers import PreTrainedModel
 
 from warmup_distill.engines.decode import Row, decode
+from warmup_distill.engines.mismatch import find_mismatch
 from warmup_distill.engines.repeats import NoRepeat
 from warmup_distill.engines.score import score
-from warmup_distill.mismatch import find_mismatch
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Check, Sample
 from warmup_distill.tree.grow import TokenTree
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import batches_by_size
-from warmup_distill.vocabulary import Vocabulary
 
 T = TypeVar("T")
 

@@ -15,13 +15,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from warmup_distill.config import Recipe
 from warmup_distill.page import charts, words
 from warmup_distill.page.cards import VERDICTS, margin_edges
 from warmup_distill.page.charts import Chart
 from warmup_distill.page.mismatches import Survey
 from warmup_distill.page.table import Finding, TableRow
-from warmup_distill.recipe import dump_recipe
+from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.reading import dump_recipe
 
 _HERE = Path(__file__).parent
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from warmup_distill.mismatch import margins
+from warmup_distill.engines.mismatch import margins
 from warmup_distill.page import charts
 from warmup_distill.page.charts import Chart, Histogram, Series, bar_chart, line_chart
 from warmup_distill.page.words import count, decimal, percent

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from warmup_distill.artifacts import read_json
+from warmup_distill.store.artifacts import read_json
 
 MODELS = {
     "student": "student as it came",

@@ -6,11 +6,11 @@ Bytes are counted in float32 for what is trained, in the recipe's dtype for what
 from dataclasses import dataclass
 from typing import Any
 
-from warmup_distill.chat import encode_reference
-from warmup_distill.config import Recipe
-from warmup_distill.config.training import TrainSection
+from warmup_distill.models.chat import encode_reference
 from warmup_distill.pipeline import stages_of
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts
+from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.training import TrainSection
 from warmup_distill.tree.model import LOGITS_AT_ONCE
 
 MOMENTS = 2

@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 import torch
 from transformers import AutoModelForCausalLM
 
-from warmup_distill.chat import decode_prompt
-from warmup_distill.config import Source
+from warmup_distill.data.prompting import read_prompts
+from warmup_distill.data.sources import read_rows
 from warmup_distill.errors import ModelError, WarmupDistillError
-from warmup_distill.models import load_config, require_weights
+from warmup_distill.models.chat import decode_prompt
+from warmup_distill.models.loading import load_config, require_weights
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.pipeline import require_fitting, require_folder
-from warmup_distill.prompting import read_prompts
+from warmup_distill.recipe import Source
 from warmup_distill.records import Prompt
-from warmup_distill.session import Session
-from warmup_distill.sources import read_rows
+from warmup_distill.stages.session import Session
 from warmup_distill.training.data import require_rows_to_train
-from warmup_distill.vocabulary import Vocabulary
 
 Found = TypeVar("Found")
 

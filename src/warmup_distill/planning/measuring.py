@@ -14,15 +14,16 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import SaveStrategy
 
-from warmup_distill.config.training import TrainSection
 from warmup_distill.engines.transformers import TransformersEngine
-from warmup_distill.models import cut_layers, load_model
-from warmup_distill.pairing import select_pairs
+from warmup_distill.models.cutting import cut_layers
+from warmup_distill.models.loading import load_model
 from warmup_distill.planning.facts import Facts
+from warmup_distill.recipe.training import TrainSection
 from warmup_distill.records import Prompt, Rollout, Sample
-from warmup_distill.session import Session
+from warmup_distill.stages.pairing import select_pairs
 from warmup_distill.stages.rollouts import roll_out
-from warmup_distill.stopping import leave_if_asked
+from warmup_distill.stages.session import Session
+from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.data import completion_rows, reference_rows
 from warmup_distill.training.distill import DistillTrainer

@@ -3,17 +3,17 @@
 import shutil
 from pathlib import Path
 
-from warmup_distill.config import Recipe
-from warmup_distill.environment import device_memory
-from warmup_distill.fingerprints import fingerprints
-from warmup_distill.manifest import Manifest
 from warmup_distill.page.words import clean, count, duration
 from warmup_distill.pipeline import stages_of
 from warmup_distill.planning.estimates import Tokens, disk, memory, tokens
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts, gather
 from warmup_distill.planning.measuring import measure
 from warmup_distill.planning.times import times
-from warmup_distill.session import Session
+from warmup_distill.recipe import Recipe
+from warmup_distill.stages.session import Session
+from warmup_distill.store.environment import device_memory
+from warmup_distill.store.fingerprints import fingerprints
+from warmup_distill.store.manifest import Manifest
 
 LONGEST_PROMPT = 600
 """Characters of the first prompt that the page shows."""

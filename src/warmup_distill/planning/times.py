@@ -2,11 +2,11 @@
 
 import math
 
-from warmup_distill.config import Recipe
-from warmup_distill.config.distillation import DistillSection
 from warmup_distill.planning.estimates import models_evaluated, rows_trained
 from warmup_distill.planning.facts import Facts
 from warmup_distill.planning.measuring import Costs
+from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.distillation import DistillSection
 from warmup_distill.stages.evaluate import DECODINGS
 from warmup_distill.training.watch import hold_out
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from warmup_distill.engines.mismatch import find_mismatch
 from warmup_distill.losses import forward_kl, reverse_kl
-from warmup_distill.mismatch import find_mismatch
 from warmup_distill.tree.model import TreeModel, gather_logprobs
 from warmup_distill.tree.pack import Pack, batches_by_size, pack_completions
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from warmup_distill.data.sources import read_file
 from warmup_distill.errors import DataError
 from warmup_distill.scoring.metrics import METRICS, Gold
-from warmup_distill.sources import read_file
 
 
 @dataclass(frozen=True, kw_only=True)

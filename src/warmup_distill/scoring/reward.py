@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from warmup_distill.chat import try_template
 from warmup_distill.errors import ModelError
-from warmup_distill.models import device, locate
+from warmup_distill.models.chat import try_template
+from warmup_distill.models.loading import device, locate
 
 
 class RewardModel:

@@ -10,12 +10,14 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from warmup_distill.artifacts import read_parts
-from warmup_distill.config import CutSection, DistillSection
-from warmup_distill.fingerprints import content
-from warmup_distill.models import cut_layers, load_model, save_model
+from warmup_distill.models.cutting import cut_layers
+from warmup_distill.models.loading import load_model
+from warmup_distill.models.saving import save_model
+from warmup_distill.recipe import CutSection, DistillSection
 from warmup_distill.records import Prompt
-from warmup_distill.session import Session
+from warmup_distill.stages.session import Session
+from warmup_distill.store.artifacts import read_parts
+from warmup_distill.store.fingerprints import content
 from warmup_distill.training.completions import StudentShare
 from warmup_distill.training.data import (
     completion_rows,

@@ -9,22 +9,22 @@ from typing import Any, Literal
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from warmup_distill.artifacts import write_json, write_records
-from warmup_distill.chat import decode_completion
-from warmup_distill.config import Benchmark
-from warmup_distill.drawing import draw
+from warmup_distill.data.prompting import read_prompts
+from warmup_distill.engines.drawing import draw
+from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
-from warmup_distill.fingerprints import content
-from warmup_distill.models import load_model
-from warmup_distill.prompting import read_prompts
-from warmup_distill.randomness import stream
+from warmup_distill.models.chat import decode_completion
+from warmup_distill.models.loading import load_model
+from warmup_distill.recipe import Benchmark
 from warmup_distill.records import Completion, Prediction, Prompt
 from warmup_distill.scoring.agreement import measure_agreement
 from warmup_distill.scoring.metrics import METRICS, Gold
 from warmup_distill.scoring.statistics import estimate
-from warmup_distill.session import Session
-from warmup_distill.stopping import leave_if_asked
+from warmup_distill.stages.session import Session
+from warmup_distill.store.artifacts import write_json, write_records
+from warmup_distill.store.fingerprints import content
+from warmup_distill.store.stopping import leave_if_asked
 
 DECODINGS: tuple[tuple[Literal["greedy", "sampled"], float], ...] = (
     ("greedy", 0.0),

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from warmup_distill.artifacts import read_parts, write_parts
-from warmup_distill.pairing import select_pairs
 from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.scoring.reward import RewardModel
-from warmup_distill.session import Session
+from warmup_distill.stages.pairing import select_pairs
+from warmup_distill.stages.session import Session
+from warmup_distill.store.artifacts import read_parts, write_parts
 
 
 def write_pairs(session: Session) -> dict[str, Any]:

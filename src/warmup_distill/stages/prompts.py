@@ -1,9 +1,9 @@
 """prompts: rows of the recipe's source → prompts as token ids."""
 
-from warmup_distill.artifacts import write_parts
-from warmup_distill.prompting import read_prompts
+from warmup_distill.data.prompting import read_prompts
 from warmup_distill.records import Prompt
-from warmup_distill.session import Session
+from warmup_distill.stages.session import Session
+from warmup_distill.store.artifacts import write_parts
 
 
 def write_prompts(session: Session) -> dict[str, int]:

@@ -6,14 +6,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from warmup_distill.artifacts import read_json, read_parts, write_json, write_text
-from warmup_distill.config import Recipe
 from warmup_distill.page.build import Page, render
 from warmup_distill.page.cards import make_card
 from warmup_distill.page.mismatches import mismatch_charts, survey_rollouts
 from warmup_distill.page.table import findings, table_rows
 from warmup_distill.page.training import training_charts
+from warmup_distill.recipe import Recipe
 from warmup_distill.records import Pair, Prompt, Rollout
+from warmup_distill.store.artifacts import read_json, read_parts, write_json, write_text
 
 _Key = tuple[str, int]
 

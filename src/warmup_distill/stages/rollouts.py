@@ -6,22 +6,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from warmup_distill.artifacts import (
+from warmup_distill.engines import Engine
+from warmup_distill.engines.randomness import stream
+from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.errors import NumbersError
+from warmup_distill.recipe import RolloutsSection
+from warmup_distill.records import Check, Prompt, Rollout, Sample
+from warmup_distill.stages.session import Session
+from warmup_distill.store.artifacts import (
     part_path,
     read_notes,
     read_parts,
     read_records,
     write_records,
 )
-from warmup_distill.config import RolloutsSection
-from warmup_distill.engines import Engine
-from warmup_distill.engines.transformers import TransformersEngine
-from warmup_distill.errors import NumbersError
-from warmup_distill.fingerprints import digest
-from warmup_distill.randomness import stream
-from warmup_distill.records import Check, Prompt, Rollout, Sample
-from warmup_distill.session import Session
-from warmup_distill.stopping import leave_if_asked
+from warmup_distill.store.fingerprints import digest
+from warmup_distill.store.stopping import leave_if_asked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from warmup_distill.artifacts import read_parts
-from warmup_distill.models import load_model, save_model
+from warmup_distill.models.loading import load_model
+from warmup_distill.models.saving import save_model
 from warmup_distill.records import Pair, Prompt, Rollout
-from warmup_distill.session import Session
+from warmup_distill.stages.session import Session
+from warmup_distill.store.artifacts import read_parts
 from warmup_distill.training.fit import fit
 from warmup_distill.training.warmup import WarmupTrainer, needs_prefix
 from warmup_distill.training.watch import Watched, hold_out

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from warmup_distill.bundled.problems import draw
+from warmup_distill.data.sources import read_dataset, read_file
 from warmup_distill.errors import DataError
 from warmup_distill.scoring.files import read_gold, read_text
 from warmup_distill.scoring.metrics import Gold
-from warmup_distill.sources import read_dataset, read_file
 
 BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 

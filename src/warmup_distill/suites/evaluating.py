@@ -8,17 +8,17 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from warmup_distill.drawing import draw
+from warmup_distill.engines.drawing import draw
+from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
-from warmup_distill.randomness import stream
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import FinishReason
 from warmup_distill.scoring.metrics import METRICS
 from warmup_distill.scoring.rouge import rouge_l
 from warmup_distill.scoring.statistics import estimate
 from warmup_distill.suites.catalogue import Suite, SuiteRow
 from warmup_distill.suites.profiles import Profile, encode
-from warmup_distill.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from warmup_distill.chat import encode_prompt
+from warmup_distill.models.chat import encode_prompt
 from warmup_distill.suites.catalogue import SuiteRow
 
 _BELOW = "Below is an instruction that describes a task"

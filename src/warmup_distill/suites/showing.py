@@ -7,7 +7,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from warmup_distill.artifacts import read_json
+from warmup_distill.store.artifacts import read_json
 
 
 def suite_table(paths: Sequence[Path]) -> Table:

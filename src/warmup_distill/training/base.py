@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from warmup_distill.errors import NumbersError
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.tree.model import TreeModel
-from warmup_distill.vocabulary import Vocabulary
 
 
 class GloballyNormalizedTrainer(Trainer, abc.ABC):

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from warmup_distill.artifacts import read_json, write_json
 from warmup_distill.errors import RunError
+from warmup_distill.store.artifacts import read_json, write_json
 
 logger = logging.getLogger(__name__)
 

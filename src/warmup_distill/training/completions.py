@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from warmup_distill.config.distillation import AdaptiveSection
+from warmup_distill.engines.randomness import stream, uniforms
 from warmup_distill.engines.transformers import TransformersEngine
-from warmup_distill.randomness import stream, uniforms
+from warmup_distill.recipe.distillation import AdaptiveSection
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import batches_by_size, pack_completions
 

@@ -7,14 +7,14 @@ from typing import Any
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from warmup_distill.chat import encode_reference
-from warmup_distill.config import DistillSection
-from warmup_distill.drawing import draw
+from warmup_distill.engines.drawing import draw
+from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
-from warmup_distill.randomness import stream
+from warmup_distill.models.chat import encode_reference
+from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.recipe import DistillSection
 from warmup_distill.records import Prompt
-from warmup_distill.vocabulary import Vocabulary
 
 
 def reference_rows(

@@ -8,13 +8,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from warmup_distill.losses import Objective, TaidSchedule, forward_kl_top_k
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.chunked import summed_in_parts
 from warmup_distill.training.completions import StudentCompletions, StudentShare
 from warmup_distill.training.signals import TeacherSignals
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import Pack, pack_completions
-from warmup_distill.vocabulary import Vocabulary
 
 
 class DistillTrainer(GloballyNormalizedTrainer):

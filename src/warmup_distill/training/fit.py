@@ -13,12 +13,12 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
-from warmup_distill.artifacts import read_json, write_json, write_text
-from warmup_distill.config import LoraSection, TrainSection
 from warmup_distill.errors import RecipeError
-from warmup_distill.fingerprints import digest
-from warmup_distill.models import save_model
-from warmup_distill.stopping import asked, leave_if_asked
+from warmup_distill.models.saving import save_model
+from warmup_distill.recipe import LoraSection, TrainSection
+from warmup_distill.store.artifacts import read_json, write_json, write_text
+from warmup_distill.store.fingerprints import digest
+from warmup_distill.store.stopping import asked, leave_if_asked
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.checkpoints import OWN_STATE, Sealing, newest_whole
 from warmup_distill.training.watch import Watch, Watched

@@ -18,9 +18,9 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 from tqdm import tqdm
 
-from warmup_distill.artifacts import read_json, remove, whole_folder, write_json
-from warmup_distill.fingerprints import digest
-from warmup_distill.stopping import leave_if_asked
+from warmup_distill.store.artifacts import read_json, remove, whole_folder, write_json
+from warmup_distill.store.fingerprints import digest
+from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import batches_by_size
 

@@ -11,9 +11,9 @@ from torch.utils.data import Sampler
 
 from warmup_distill.errors import RecipeError
 from warmup_distill.losses import NEED_WHOLE, PREFERENCES, PairLogprobs, nll
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.tree.pairs import CHOSEN, PREFIX, REJECTED, PairTree, plant, split_to_rows
-from warmup_distill.vocabulary import Vocabulary
 
 
 class WarmupTrainer(GloballyNormalizedTrainer):

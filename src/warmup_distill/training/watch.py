@@ -14,13 +14,13 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, TrainerCallback
 
-from warmup_distill.artifacts import read_json, write_json
-from warmup_distill.config.training import WatchSection
+from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
-from warmup_distill.randomness import stream
+from warmup_distill.recipe.training import WatchSection
 from warmup_distill.records import Prompt
 from warmup_distill.scoring.agreement import Agreement, measure_agreement
-from warmup_distill.stopping import asked
+from warmup_distill.store.artifacts import read_json, write_json
+from warmup_distill.store.stopping import asked
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from warmup_distill.errors import ModelError, NumbersError
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.tree.attention import Layout, following_layouts
 from warmup_distill.tree.pack import Pack, pack_completions
-from warmup_distill.vocabulary import Vocabulary
 
 LOGITS_AT_ONCE = 2**23
 """Logits held at one time, 32 MiB in float32: bounds memory whatever the vocabulary."""

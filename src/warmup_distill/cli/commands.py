@@ -1,0 +1,293 @@
+"""The commands: what stands on the command line, and what is called with it."""
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from warmup_distill.errors import RunError
+from warmup_distill.store.stopping import listening
+
+app = typer.Typer(
+    help="Make a student language model ready for its teacher before knowledge distillation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe in YAML.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field: rollouts.num_samples=4"),
+]
+OutputDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Run directory; runs/<recipe name> if absent.")
+]
+
+Redo = Annotated[
+    bool,
+    typer.Option("--redo", help="Follow a recipe that has changed: do again what depends on it."),
+]
+
+STAGE_HELP = {
+    "prompts": "Read the prompts and turn them into token ids.",
+    "cut": "Make the student by keeping some of its layers, and heal it.",
+    "rollouts": "Sample from the student; the teacher checks and continues.",
+    "pairs": "Make preference pairs and filter them.",
+    "warmup": "Align the student by preference optimization.",
+    "distill": "Distil the teacher into the warmed-up student.",
+    "control": "Distil the teacher into the student that was not warmed up.",
+    "evaluate": "Score every model of the run.",
+    "report": "Write the page that shows what happened.",
+}
+
+
+def _version(value: bool) -> None:
+    if value:
+        from warmup_distill import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Make a student language model ready for its teacher before knowledge distillation."""
+
+
+class ExportTarget(StrEnum):
+    """Programs whose format `export` writes."""
+
+    TRL = "trl"
+    OPENRLHF = "openrlhf"
+    LLAMA_FACTORY = "llama-factory"
+
+
+class MetricName(StrEnum):
+    """What `score` can compute; a test holds it to `scoring.metrics.METRICS`."""
+
+    ROUGE_L = "rouge_l"
+    EXACT_MATCH = "exact_match"
+    GSM8K_STRICT = "gsm8k_strict"
+    GSM8K_FLEXIBLE = "gsm8k_flexible"
+    BOXED = "boxed"
+    MATH_VERIFY = "math_verify"
+    MATH_STRING = "math_string"
+
+
+class ProfileName(StrEnum):
+    """The profiles of `evaluate`; a test holds it to `suites.profiles.PROFILES`."""
+
+    PAPER = "paper"
+    CLEAN = "clean"
+
+
+class DTypeName(StrEnum):
+    """What weights can be loaded as."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+@app.command("run")
+def run_command(
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output_dir: OutputDir = None,
+    redo: Redo = False,
+) -> None:
+    """Run all stages; picks up where it stopped."""
+    from warmup_distill.pipeline import run
+    from warmup_distill.recipe.reading import load_recipe
+
+    with listening():
+        folder = run(load_recipe(recipe, set_ or []), _run_directory(recipe, output_dir), redo=redo)
+    _print_tables(folder)
+    print(f"\nReport: {folder / 'report' / 'index.html'}")
+
+
+def _stage_command(stage: str) -> Callable[..., None]:
+    def command(
+        recipe: RecipePath,
+        set_: Overrides = None,
+        output_dir: OutputDir = None,
+        redo: Redo = False,
+    ) -> None:
+        from warmup_distill.pipeline import opened, run_stage, stages_of
+        from warmup_distill.recipe.reading import load_recipe
+
+        loaded = load_recipe(recipe, set_ or [])
+        if stage not in stages_of(loaded):
+            raise RunError(f"the recipe {recipe} does not ask for the stage {stage}.")
+        folder = _run_directory(recipe, output_dir)
+        with listening(), opened(loaded, folder, redo=redo, stage=stage) as session:
+            run_stage(session, stage)
+
+    return command
+
+
+for _stage, _help in STAGE_HELP.items():
+    if _stage != "evaluate":
+        app.command(_stage, help=_help)(_stage_command(_stage))
+
+
+@app.command("evaluate")
+def evaluate_command(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|RUN|MODEL",
+            help="A recipe, for its stage; with --suite a run directory, or a model by name.",
+        ),
+    ],
+    suite: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Benchmarks, as gsm8k,self_inst; or all.")
+    ] = None,
+    profile: Annotated[
+        ProfileName, typer.Option(help="The papers' protocol, or chat template and greedy.")
+    ] = ProfileName.CLEAN,
+    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each suite.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The suites' files; the hub if absent.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest completion; the profile's if absent.")
+    ] = None,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens in memory together.")] = 16384,
+    dtype: Annotated[DTypeName, typer.Option(help="Of the weights.")] = DTypeName.FLOAT32,
+    set_: Overrides = None,
+    output_dir: OutputDir = None,
+    redo: Redo = False,
+) -> None:
+    """Score every model of a run, or any model on the field's benchmarks."""
+    _require_fitting_options(
+        suite,
+        for_suites={"--limit": limit, "--data": data, "--max-new-tokens": max_new_tokens},
+        for_stages={"--set": set_, "--redo": redo},
+    )
+    if suite is None:
+        if Path(target).suffix not in (".yaml", ".yml"):
+            raise RunError(
+                f"expected a recipe (.yaml), got {target}. To evaluate a model or a run on the "
+                "benchmarks of the field, add --suite NAMES."
+            )
+        _stage_command("evaluate")(Path(target), set_, output_dir, redo)
+        return
+    if Path(target).suffix in (".yaml", ".yml"):
+        raise RunError(
+            f"{target} is a recipe; --suite wants a model, or a run directory such as "
+            f"{Path('runs') / Path(target).stem}."
+        )
+    from warmup_distill.suites.evaluation import ask, evaluate_model, evaluate_run, is_run
+    from warmup_distill.suites.showing import suite_table
+
+    question = ask(suite, profile.value, limit, data, max_new_tokens, batch_tokens, dtype.value)
+    with listening():
+        if is_run(target):
+            paths = evaluate_run(Path(target), question)
+        else:
+            slug = re.sub(r"[^A-Za-z0-9._-]+", "-", target).strip("-.")
+            paths = evaluate_model(target, output_dir or Path("evaluations") / slug, question)
+    wide = max(Console().width, 100)  # numbers are never cut off
+    Console(markup=False, width=wide).print(suite_table(paths))
+    print(f"\nResults: {paths[0].parent if not is_run(target) else Path(target) / 'suites'}")
+
+
+def _require_fitting_options(
+    suite: str | None, *, for_suites: dict[str, object], for_stages: dict[str, object]
+) -> None:
+    """An option that would have no effect is a mistake."""
+    useless = for_suites if suite is None else for_stages
+    for name, value in useless.items():
+        if value:
+            raise RunError(
+                f"{name} has no effect here: it belongs to `evaluate` "
+                + ("with --suite." if suite is None else "of a recipe, without --suite.")
+            )
+
+
+@app.command("score")
+def score_command(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Rows with `prediction` and `reference`, `references` or `answer`.",
+        ),
+    ],
+    metric: Annotated[MetricName, typer.Option(help="How to score.")],
+) -> None:
+    """Score another program's predictions: a JSON line per row, then the mean, 0 to 100."""
+    import json
+    from dataclasses import asdict
+
+    from warmup_distill.scoring.files import score_file
+    from warmup_distill.scoring.statistics import estimate
+
+    rows = list(score_file(file, metric.value))
+    for row in rows:
+        line = asdict(row)
+        if row.extracted is None:
+            del line["extracted"]
+        print(json.dumps(line, ensure_ascii=False))
+    summary = asdict(estimate([row.value for row in rows]))
+    print(json.dumps({"metric": metric.value, "rows": len(rows)} | summary))
+
+
+@app.command("plan")
+def plan_command(
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output_dir: OutputDir = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Load the weights and estimate the time.")
+    ] = False,
+) -> None:
+    """Check what can be known before weights are loaded: faults, memory, disk, time."""
+    from warmup_distill.planning.page import plan
+    from warmup_distill.recipe.reading import load_recipe
+
+    loaded = load_recipe(recipe, set_ or [])
+    with listening():
+        text, problems = plan(loaded, _run_directory(recipe, output_dir), measured=measure)
+    print(text)
+    if problems:
+        raise typer.Exit(2)
+
+
+@app.command("export")
+def export_command(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    to: Annotated[ExportTarget, typer.Option(help="The program that shall read the pairs.")],
+) -> None:
+    """Write the pairs of a run in another program's format."""
+    from warmup_distill.exporting import export_pairs
+
+    path, written, left_out = export_pairs(folder, to.value)
+    print(f"{written} pairs written to {path}")
+    if left_out:
+        print(
+            f"{left_out} pairs left out: a side was cut off, and {to.value} would teach the "
+            "student to stop there."
+        )
+
+
+def _run_directory(recipe: Path, output_dir: Path | None) -> Path:
+    if output_dir is None and recipe.name == "recipe.yaml":
+        return recipe.parent  # the resolved recipe inside a run directory
+    return output_dir or Path("runs") / recipe.stem
+
+
+def _print_tables(folder: Path) -> None:
+    from warmup_distill.page.terminal import render_tables
+
+    for table in render_tables(folder):
+        Console(markup=False).print(table)

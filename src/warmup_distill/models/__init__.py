@@ -1,0 +1,1 @@
+"""Models and tokenizers: loading, cutting, saving; chat and vocabulary."""

@@ -1,0 +1,136 @@
+"""Loading models and tokenizers by name: hub, folder, GGUF file, or the bundled pair.
+
+Weights are read from safetensors or GGUF, never from a pickle; code that comes with a model is
+never run.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from warmup_distill.errors import ModelError
+from warmup_distill.models.chat import try_template
+from warmup_distill.models.gguf import converted, first_line
+
+DType = Literal["float32", "bfloat16"]
+
+BUNDLED = Path(__file__).parents[1] / "bundled"
+
+
+def locate(name: str) -> str:
+    """The folder or hub name behind a model's name in the recipe.
+
+    A GGUF file is converted once into a folder in the user's cache, keyed by its content.
+
+    Raises:
+        ModelError: there is no such folder, file, package or bundled model.
+    """
+    if name.startswith("bundled:"):
+        return str(_bundled(name))
+    if name.startswith("package:"):
+        return str(converted(_package_file(name)))
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        return str(converted(_existing(path, name)))
+    if path.is_dir():
+        return str(path)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.exists():
+        _existing(path / "config.json", name)
+    return name
+
+
+def load_config(name: str) -> PretrainedConfig:
+    """The configuration of a model; weights are not touched."""
+    config: PretrainedConfig = _load(AutoConfig, name)
+    return config
+
+
+def load_generation_config(name: str) -> GenerationConfig | None:
+    """The generation configuration that comes with a model, if one does."""
+    try:
+        return GenerationConfig.from_pretrained(locate(name))
+    except OSError:
+        return None
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a model, padding on the left.
+
+    Raises:
+        ModelError: it cannot be found, or its chat template is not safe to use.
+    """
+    tokenizer = _load(AutoTokenizer, name, padding_side="left")
+    try_template(tokenizer)
+    return tokenizer
+
+
+def load_model(name: str, dtype: DType = "float32") -> PreTrainedModel:
+    """A causal language model in evaluation mode on the best device of this machine.
+
+    Raises:
+        ModelError: it cannot be found, or has no weights in safetensors.
+    """
+    model = _load(AutoModelForCausalLM, name, dtype=getattr(torch, dtype), use_safetensors=True)
+    placed: PreTrainedModel = model.to(device()).eval()
+    return placed
+
+
+def require_weights(name: str) -> None:
+    """Raise a ModelError if a model's folder has no safetensors weights; nothing is loaded."""
+    folder = Path(locate(name))
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{name}: expected weights as *.safetensors in {folder}, but there are none. "
+            "Save the model with `save_pretrained`; pickled weights are never read."
+        )
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _load(kind: Any, name: str, **arguments: Any) -> Any:
+    where = locate(name)
+    try:
+        return kind.from_pretrained(where, trust_remote_code=False, **arguments)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{name} cannot be loaded: expected the name of a model on the hub, a folder with "
+            f"config.json, tokenizer and safetensors weights, or a .gguf file. The loader says: "
+            f"{first_line(error)}"
+        ) from error
+
+
+def _bundled(name: str) -> Path:
+    models = sorted(f"bundled:{path.parent.name}" for path in BUNDLED.glob("*/config.json"))
+    if name not in models:
+        raise ModelError(f"{name}: expected {' or '.join(models)}; no other model is bundled.")
+    return BUNDLED / name.removeprefix("bundled:")
+
+
+def _existing(path: Path, name: str) -> Path:
+    if not path.exists():
+        raise ModelError(f"{name}: expected a model at {path}, but nothing is there.")
+    return path
+
+
+def _package_file(name: str) -> Path:
+    """`package:NAME/FILE` is a file inside an installed Python package; it is not imported."""
+    package, _, file = name.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or spec.origin is None:
+        raise ModelError(
+            f"{name}: the Python package {package} is not installed. "
+            f"Install it with: pip install {package.replace('_', '-')}"
+        )
+    return _existing(Path(spec.origin).parent / file, name)

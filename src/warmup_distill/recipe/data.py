@@ -1,0 +1,103 @@
+"""Where prompts come from, and what models are evaluated on."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from warmup_distill.recipe.section import Section, unit
+
+BUNDLED_PROBLEMS = "bundled:problems"
+
+
+class Source(Section):
+    """Where rows come from: a file or a data set by name, and which columns hold what.
+
+    A column `id`, where there is one, names the rows; else their numbers do.
+    """
+
+    file: Path | None = None
+    """A local .jsonl, .json or .parquet file, relative to where the command runs."""
+    dataset: str | None = None
+    """A data set on the hub by name, or `bundled:problems`."""
+    dataset_config: str | None = None
+    """The configuration of a hub data set that has several, such as `main` of GSM8K."""
+    split: str = "train"
+    """Which split of a data set to read; the bundled problems have train, dev and test."""
+    prompt_column: str = "prompt"
+    """The column with what the user asks."""
+    reference_column: str | None = None
+    """The column with a good answer; needed by `distill` and for Rouge-L."""
+    answer_column: str | None = None
+    """The column with the final answer, or with a text that ends in `#### answer` as GSM8K's."""
+    skip: int = Field(0, ge=0, json_schema_extra=unit("rows"))
+    """Rows to leave out at the start."""
+    limit: int | None = Field(None, ge=1, json_schema_extra=unit("rows"))
+    """Rows to read at the most; all if absent. Required for the endless bundled problems."""
+    seed: int = Field(0, ge=0, json_schema_extra=unit("seed"))
+    """Seed of the bundled problems: another seed, other problems. Not used for other data."""
+    max_prompt_tokens: int | None = Field(None, ge=1, json_schema_extra=unit("tokens"))
+    """Longest prompt, template included; the room that the context leaves if absent."""
+    too_long: Literal["error", "drop"] = "error"
+    """What to do with a longer prompt: stop with a message, or leave it out and count it."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.file is None) == (self.dataset is None):
+            raise ValueError("expected exactly one of `file` and `dataset`")
+        if self.dataset == BUNDLED_PROBLEMS and self.limit is None:
+            raise ValueError("`limit` is required: the bundled problems never end")
+        return self
+
+
+class PromptsSection(Source):
+    """The training prompts, with their references where there are any."""
+
+    format: Literal["chat", "text"] = "chat"
+    """`chat`: the prompt is a user's turn in the tokenizer's chat template; `text`: as it is."""
+
+
+class Benchmark(Source):
+    """A set of held-out prompts and how completions of them are scored."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Names the result file: letters, digits, dot, dash, underscore; at most 64."""
+    metric: Literal[
+        "accuracy", "rouge_l", "exact_match", "gsm8k_flexible", "boxed", "math_verify",
+        "math_string",
+    ] = "accuracy"  # fmt: skip
+    """`accuracy`: GSM8K's strict rule, the answer after `####`; see docs/evaluation.md."""
+    max_new_tokens: int | None = Field(None, ge=1, json_schema_extra=unit("tokens"))
+    """Longest completion; `rollouts.max_new_tokens` if absent."""
+
+    @property
+    def compares_texts(self) -> bool:
+        """Whether the metric holds completions to references, not to final answers."""
+        return self.metric in ("rouge_l", "exact_match")
+
+    @model_validator(mode="after")
+    def _has_what_the_metric_needs(self) -> Self:
+        if self.dataset == BUNDLED_PROBLEMS:
+            return self
+        needed = "reference_column" if self.compares_texts else "answer_column"
+        if getattr(self, needed) is None:
+            raise ValueError(f"metric `{self.metric}` needs `{needed}`")
+        return self
+
+
+class EvaluateSection(Section):
+    """Scores of every model of the run, greedy and sampled, and its agreement with the teacher."""
+
+    benchmarks: list[Benchmark] = Field([])
+    """What to evaluate on, each with a name of its own; without one the table stays empty."""
+    agreement_prompts: int = Field(500, ge=1, json_schema_extra=unit("prompts"))
+    """Prompts of each benchmark whose sampled completion the teacher checks, from the first on."""
+    batch_tokens: int = Field(16384, ge=1, json_schema_extra=unit("tokens"))
+    """Tokens of prompts and completions whose keys and values are in memory together."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [benchmark.name for benchmark in self.benchmarks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"benchmarks need names that differ, got {names}")
+        return self

@@ -1,0 +1,153 @@
+"""Reading a recipe: YAML in, a validated `Recipe` out, or one message with everything wrong."""
+
+import difflib
+import re
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from warmup_distill.errors import RecipeError
+from warmup_distill.recipe.whole import Recipe
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, except that a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, typing.Hashable) and key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice (line {line})"
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and validate a recipe.
+
+    Args:
+        path: a YAML file.
+        overrides: `section.key=value` each, the value in YAML, as given to `--set`.
+
+    Raises:
+        RecipeError: the file is missing, is no YAML mapping, or does not validate; all faults of
+            the recipe are named at once.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"expected a recipe (YAML, UTF-8) at {path}, but it cannot be read: {error}"
+        ) from error
+    values = _parse(text, str(path))
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: expected a mapping such as `teacher: …`, got {values!r:.80}")
+    for override in overrides:
+        _apply(values, override)
+    return validate(values, str(path))
+
+
+def validate(values: dict[str, Any], where: str) -> Recipe:
+    """Validate a recipe's values; `where` begins the message."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {explain(detail)}" for detail in error.errors()]
+        raise RecipeError("\n".join([f"{where} is not a valid recipe:", *lines])) from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML; `load_recipe` of it gives the same recipe."""
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # derives from SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise RecipeError(f"{where} does not parse as YAML: {error}") from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"--set expects key=value such as rollouts.num_samples=4, got {override}")
+    *sections, key = path.split(".")
+    target: Any = values
+    for section in sections:
+        if isinstance(target, dict) and target.get(section) is None:
+            target[section] = {}
+        target = target[_place(target, section, override)]
+    target[_place(target, key, override)] = _parse(text, f"--set {override}")
+
+
+def _place(target: Any, key: str, override: str) -> str | int:
+    """Where `key` is in a section of the recipe, or in a list by its number from 0."""
+    if isinstance(target, dict):
+        return key
+    if not isinstance(target, list):
+        raise RecipeError(f"--set {override}: what comes before {key} is not a section or a list")
+    if not key.isdecimal() or int(key) >= len(target):
+        raise RecipeError(
+            f"--set {override}: expected a number from 0 to {len(target) - 1}, got {key}"
+        )
+    return int(key)
+
+
+def explain(detail: ErrorDetails, model: type[BaseModel] = Recipe) -> str:
+    """One fault of a recipe, or of one of its sections, in a line."""
+    where = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(detail["loc"][:-1], model)
+        hint = _nearest(str(detail["loc"][-1]), known) or f"known keys: {', '.join(known)}"
+        return f"{where}: unknown key; {hint}"
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if detail["type"] == "value_error":
+        return f"{where}: {message}" if where else message
+    if detail["type"] == "missing":
+        return f"{where}: required, but missing"
+    given = f"{where}: {message}, got {detail['input']!r:.80}"
+    if detail["type"] == "literal_error":
+        choices = [part.strip(" '") for part in re.split(",| or ", detail["ctx"]["expected"])]
+        question = _nearest(str(detail["input"]), choices)
+        return f"{given}; {question}" if question else given
+    return given
+
+
+def _nearest(given: str, known: Sequence[str]) -> str | None:
+    """A question after the likeliest of what is known, if one is near or begins the same way."""
+    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    if not near:  # jsd, fkl, rkl
+        near = [name for name in known if "_" in name and given.startswith(_initials(name))]
+    return f"did you mean {near[0]}?" if near else None
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_"))
+
+
+def _fields_at(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    """The keys that the recipe knows at a place such as ("evaluate", "benchmarks", 0)."""
+    for part in location:
+        if isinstance(part, str):
+            model = next(_models_in(model.model_fields[part].annotation))
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> typing.Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models_in(argument)

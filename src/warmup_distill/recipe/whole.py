@@ -1,0 +1,48 @@
+"""The recipe as a whole: everything a run depends on."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from warmup_distill.recipe.alignment import PairsSection, ReportSection, RolloutsSection
+from warmup_distill.recipe.data import BUNDLED_PROBLEMS, EvaluateSection, PromptsSection
+from warmup_distill.recipe.distillation import CutSection, DistillSection
+from warmup_distill.recipe.section import Section, unit
+from warmup_distill.recipe.training import WarmupSection
+
+
+class Recipe(Section):
+    """Everything a run depends on."""
+
+    teacher: str
+    """`bundled:teacher`, a hub name, a folder, a .gguf file, or `package:NAME/FILE.gguf`."""
+    student: str
+    """As `teacher`; the model to make ready and to distil into."""
+    seed: int = Field(0, ge=0, lt=2**31, json_schema_extra=unit("seed"))
+    """Of sampling and training; the same recipe and seed give the same rollouts and pairs."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of both models' weights; margins near the threshold flip in bfloat16."""
+    control: bool = False
+    """Also distil the student that was not warmed up, with the same budget and seed."""
+    prompts: PromptsSection
+    cut: CutSection | None = None
+    rollouts: RolloutsSection = RolloutsSection()
+    pairs: PairsSection = PairsSection()
+    warmup: WarmupSection = WarmupSection()
+    distill: DistillSection = DistillSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    report: ReportSection = ReportSection()
+
+    @model_validator(mode="after")
+    def _distillation_has_completions(self) -> Self:
+        source = self.prompts
+        if source.dataset == BUNDLED_PROBLEMS or source.reference_column is not None:
+            return self
+        for section in (self.distill, *([self.cut] if self.cut else [])):
+            completions = section.completions
+            if completions.source == "references" and completions.student_share < 1:
+                raise ValueError(
+                    "prompts.reference_column is required: distillation learns from references, "
+                    "unless completions.source is teacher or completions.student_share is 1"
+                )
+        return self

@@ -1,0 +1,72 @@
+"""What the stages of one run share in memory: its folder, its recipe, and models loaded once."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from warmup_distill.models.chat import require_same_rendering
+from warmup_distill.models.loading import (
+    load_config,
+    load_generation_config,
+    load_model,
+    load_tokenizer,
+)
+from warmup_distill.models.vocabulary import Vocabulary, shared_vocabulary
+from warmup_distill.recipe import Recipe
+from warmup_distill.store.fingerprints import fingerprints
+
+
+class Session:
+    """Tokenizer, vocabulary and teacher of a run, loaded when first needed and kept."""
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self.folder = folder
+        self.recipe = recipe
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """What each stage depends on, as it was when the run directory was opened."""
+        return fingerprints(self.recipe)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of teacher and student, found to be one and the same."""
+        student, teacher = self._tokenizers
+        require_same_rendering(student, teacher, self.recipe.prompts.format)
+        return student
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What both models' logits are cut to."""
+        names = {"student": self.recipe.student, "teacher": self.recipe.teacher}
+        return shared_vocabulary(
+            *self._tokenizers,
+            {role: load_config(name) for role, name in names.items()},
+            [load_generation_config(name) for name in names.values()],
+        )
+
+    @cached_property
+    def context(self) -> int:
+        """Tokens that both models can read."""
+        names = self.recipe.student, self.recipe.teacher
+        configs = (load_config(name).get_text_config() for name in names)
+        return min(int(config.max_position_embeddings) for config in configs)
+
+    @cached_property
+    def teacher(self) -> PreTrainedModel:
+        return load_model(self.recipe.teacher, self.recipe.dtype)
+
+    @cached_property
+    def _tokenizers(self) -> tuple[Any, Any]:
+        return load_tokenizer(self.recipe.student), load_tokenizer(self.recipe.teacher)
+
+    @property
+    def student_name(self) -> str:
+        """The student before the warm-up: as the recipe names it, or as `cut` made it."""
+        return str(self.folder / "cut") if self.recipe.cut else self.recipe.student
+
+    def student(self) -> PreTrainedModel:
+        """A new copy of the student before the warm-up."""
+        return load_model(self.student_name, self.recipe.dtype)

@@ -1,0 +1,101 @@
+"""Completions and teacher's signals in parts: an interruption costs the open part alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import random_model
+from test_training import ROWS
+
+from warmup_distill.engines import drawing
+from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.store.stopping import Stopped
+from warmup_distill.training import signals
+from warmup_distill.tree.model import TreeModel
+
+PROMPTS = [[5, 6, 7], [4], [10, 11, 12, 13], [20, 21]]
+STREAMS = [[1, 2], [3, 4], [5, 6], [7, 8]]
+
+
+class Asked:
+    """`leave_if_asked` of a process to which a signal comes while it works on a part."""
+
+    def __init__(self, part: int) -> None:
+        self.left = part
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Stopped(15)
+
+
+def draw(folder: Path, vocabulary: Vocabulary, batch_tokens: int, **settings: Any) -> Any:
+    """What was drawn, and how many completions the progress bar heard of."""
+    heard: list[int] = []
+    model = random_model(1)
+    engine = TransformersEngine(model, model, vocabulary, batch_tokens, heard.append)
+    settings = {"model": "a", "max_new_tokens": 8, "temperature": 1.0} | settings
+    return drawing.draw(engine, PROMPTS, STREAMS, folder, **settings), sum(heard)
+
+
+def test_an_interruption_keeps_what_was_drawn(
+    vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, heard = draw(tmp_path / "whole", vocabulary, 9999)
+    assert heard == 8 and [len(group) for group in whole] == [2, 2, 2, 2]
+    with monkeypatch.context() as patch:
+        patch.setattr(drawing, "leave_if_asked", Asked(2))
+        with pytest.raises(Stopped):
+            draw(tmp_path / "parts", vocabulary, 20)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()}
+    assert len(kept) == 2
+    asked: list[Any] = []
+    sample = TransformersEngine.sample
+    monkeypatch.setattr(
+        TransformersEngine,
+        "sample",
+        lambda self, prompts, *a, **n: asked.extend(prompts) or sample(self, prompts, *a, **n),
+    )
+    found, heard = draw(tmp_path / "parts", vocabulary, 9999)
+    assert found == whole and heard == 8
+    assert len(asked) == 2 and all(prompt in PROMPTS for prompt in asked)
+    assert all(path.stat().st_mtime_ns == made for path, made in kept.items())
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": "b"}, {"temperature": 0.5}, {"no_repeat_ngram_size": 2}]
+)
+def test_what_answers_another_question_is_drawn_again(
+    change: dict[str, Any], vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    draw(tmp_path, vocabulary, 9999)
+    (path,) = tmp_path.iterdir()
+    made = path.stat().st_mtime_ns
+    draw(tmp_path, vocabulary, 9999)
+    assert path.stat().st_mtime_ns == made
+    draw(tmp_path, vocabulary, 9999, **change)
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_mtime_ns != made
+
+
+def test_an_interruption_keeps_the_signals_that_were_written(
+    vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(folder: Path) -> Any:
+        teacher = TreeModel(random_model(2), vocabulary)
+        written = signals.write_signals(
+            teacher, ROWS, folder, "hidden", top_k=5, temperature=1.0, name="random"
+        )
+        return written.of([3, 0, 1, 2], teacher.device)["hidden"]
+
+    one_part = write(tmp_path / "whole")
+    monkeypatch.setattr(signals, "ROWS_PER_PART", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(signals, "leave_if_asked", Asked(1))
+        with pytest.raises(Stopped):
+            write(tmp_path / "parts")
+    (kept,) = (tmp_path / "parts").iterdir()
+    made = kept.stat().st_mtime_ns
+    assert (write(tmp_path / "parts") - one_part).abs().max() < 1e-5
+    assert kept.stat().st_mtime_ns == made and len(list((tmp_path / "parts").iterdir())) == 2

@@ -1,0 +1,40 @@
+"""One of several processes that train together; started by test_distributed.py.
+
+    RANK=… WORLD_SIZE=2 … python distributed_worker.py KIND FOLDER
+
+Rank 0 writes the gradient's norm and the trained weights.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from conftest import VOCABULARY_SIZE
+from test_training import distill_trainer, warmup_trainer, warmup_trainer_by_rows
+
+from warmup_distill.models.vocabulary import Vocabulary
+
+TRAINERS = {
+    "distill": distill_trainer,
+    "warmup": warmup_trainer,
+    "warmup_by_rows": warmup_trainer_by_rows,
+}
+
+
+def main() -> None:
+    kind, folder = sys.argv[1], Path(sys.argv[2])
+    vocabulary = Vocabulary(size=VOCABULARY_SIZE, eos_ids=frozenset({1}), pad_id=0)
+    trainer = TRAINERS[kind](vocabulary, folder, (2, 1))
+    assert trainer.accelerator.num_processes == 2
+    trainer.train()
+    if trainer.is_world_process_zero():
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        norms = [line["grad_norm"] for line in trainer.state.log_history if "loss" in line]
+        torch.save((norms, model.state_dict()), folder / "found.pt")
+    torch.distributed.barrier()
+    os._exit(0)  # gloo sometimes hangs while Python takes it down
+
+
+if __name__ == "__main__":
+    main()
