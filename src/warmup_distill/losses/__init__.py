@@ -13,6 +13,7 @@ from warmup_distill.losses.divergences import (
 from warmup_distill.losses.mixtures import jensen_shannon, skewed_forward_kl, skewed_reverse_kl
 from warmup_distill.losses.objectives import DIVERGENCES, Objective, cross_entropy
 from warmup_distill.losses.preference import (
+    NEED_REFERENCE,
     NEED_WHOLE,
     PREFERENCES,
     PairLogprobs,
@@ -28,6 +29,7 @@ from warmup_distill.losses.taid import TaidSchedule, taid
 
 __all__ = [
     "DIVERGENCES",
+    "NEED_REFERENCE",
     "NEED_WHOLE",
     "PREFERENCES",
     "Objective",

@@ -10,8 +10,12 @@ lengths or look at one side alone; they need whole completions and refuse anythi
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+ROUNDING = 2e-6
+"""By what share of the sums a gain in float32 can be off; before the first step all are 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,13 @@ class PairLogprobs:
         """(log π_w − log π_ref,w) − (log π_l − log π_ref,l)."""
         chosen = self.policy_chosen - self.reference_chosen
         return chosen - (self.policy_rejected - self.reference_rejected)
+
+    @property
+    def won(self) -> Tensor:
+        """Whether the chosen side is preferred [B] bool; what rounding can decide is no win."""
+        sums = (self.policy_chosen, self.policy_rejected,
+                self.reference_chosen, self.reference_rejected)  # fmt: skip
+        return self.gain > ROUNDING * torch.stack([one.abs() for one in sums]).sum(0)
 
 
 def dpo(
@@ -131,6 +142,9 @@ PREFERENCES: dict[str, Callable[..., Tensor]] = {
     "simpo": simpo,
 }
 """Name in the recipe to function."""
+
+NEED_REFERENCE = frozenset(PREFERENCES) - {"simpo"}
+"""Those in which policy and reference are compared."""
 
 NEED_WHOLE = frozenset({"ipo", "simpo"})
 """Those in which the shared prefix does not cancel."""

@@ -1,17 +1,28 @@
-"""What both trainers share: one global normaliser, extra log values, no dropout."""
+"""What both trainers share: one global normaliser, extra log values, a state of their own."""
 
 import abc
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from accelerate.utils import AutocastKwargs
+from torch import Tensor
 from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from warmup_distill.errors import NumbersError
 from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.store.artifacts import read_json, write_json
+from warmup_distill.training.exactness import repeatable, without_dropout
 from warmup_distill.tree.model import TreeModel
+
+OWN_STATE = "own_state.json"
+"""In a checkpoint: what our trainers keep besides, such as where TAID's target is."""
+
+UNCACHED = AutocastKwargs(cache_enabled=False)
+"""Blocks of the loss have a backward pass each, and a weight cast for one has no graph for two."""
 
 
 class GloballyNormalizedTrainer(Trainer, abc.ABC):
@@ -28,11 +39,10 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         self.policy = TreeModel(_without_adapters(model), vocabulary)
         self._extra: dict[str, list[float]] = defaultdict(list)
         self.add_callback(FiniteGradients())
-        disable_dropout(model)
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
         """See `transformers.Trainer.train`; attention follows our layouts meanwhile."""
-        with self.policy.following():
+        with self.policy.following(), repeatable(self.args.device):
             return super().train(*arguments, **keywords)
 
     @abc.abstractmethod
@@ -51,7 +61,8 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         total = self.count(inputs) if num_items_in_batch is None else num_items_in_batch
-        with self.policy.following():
+        without_dropout(self.policy.model)
+        with self.policy.following(), self.accelerator.autocast(UNCACHED):
             loss = inside_forward(model, lambda: self.summed_loss(inputs)) / total
         if not torch.isfinite(loss):
             rows = inputs["rows"].tolist() if "rows" in inputs else "(not numbered)"
@@ -78,6 +89,19 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `own_state` gave when a checkpoint was written."""
         self._extra.update({name: list(values) for name, values in state["extra"].items()})
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.is_world_process_zero():
+            folder = Path(self._get_output_dir(trial=trial))
+            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            write_json(folder / name / OWN_STATE, self.own_state())
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        kept = Path(checkpoint) / OWN_STATE if checkpoint else None
+        if kept and kept.exists():
+            self.restore(read_json(kept))
 
     def note(self, **values: Tensor) -> None:
         """Keep values, one or many; the mean of all goes into the next log line."""
@@ -129,15 +153,3 @@ def _without_adapters(model: Any) -> PreTrainedModel:
     """The model under peft's wrapper, adapters in place."""
     inner: PreTrainedModel = model.get_base_model() if hasattr(model, "peft_config") else model
     return inner
-
-
-def disable_dropout(model: nn.Module) -> None:
-    """The reference was scored without dropout, so the policy starts from it without dropout.
-
-    Dropout of adapters stays: the recipe asks for it by name, and new adapters add nothing.
-    """
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
-            module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0

@@ -7,7 +7,7 @@ number, whole or not; a missing optimizer state it passes over in silence. So re
 import hashlib
 import logging
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -18,15 +18,6 @@ from warmup_distill.store.artifacts import read_json, write_json
 logger = logging.getLogger(__name__)
 
 SEAL = "seal.json"
-OWN_STATE = "own_state.json"
-"""What our trainers keep besides, such as where TAID's target is."""
-
-
-class Keeping(Protocol):
-    """A trainer that keeps more than `transformers` saves."""
-
-    def own_state(self) -> dict[str, Any]:
-        """What to give to `restore` to go on from here, as JSON can hold it."""
 
 
 class Sealing(TrainerCallback):
@@ -34,19 +25,16 @@ class Sealing(TrainerCallback):
 
     Args:
         about: what the training depends on; a checkpoint serves no other.
-        trainer: asked for what it keeps besides.
     """
 
-    def __init__(self, about: dict[str, Any], trainer: "Keeping") -> None:
+    def __init__(self, about: dict[str, Any]) -> None:
         self.about = about
-        self.trainer = trainer
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
-        write_json(folder / OWN_STATE, self.trainer.own_state())
         seal(folder, self.about)
 
 

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from datasets import Dataset
 from tqdm import tqdm
-from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from warmup_distill.errors import RecipeError
 from warmup_distill.models.saving import save_model
 from warmup_distill.recipe import LoraSection, TrainSection
-from warmup_distill.store.artifacts import read_json, write_json, write_text
+from warmup_distill.store.artifacts import write_json, write_text
 from warmup_distill.store.fingerprints import digest
 from warmup_distill.store.stopping import asked, leave_if_asked
 from warmup_distill.training.base import GloballyNormalizedTrainer
-from warmup_distill.training.checkpoints import OWN_STATE, Sealing, newest_whole
+from warmup_distill.training.checkpoints import Sealing, newest_whole
 from warmup_distill.training.watch import Watch, Watched
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ def fit(
         NumbersError: a loss or gradient is not finite.
         Stopped: a signal asked for it; the last step is saved.
     """
+    set_seed(seed)  # before the trainer does: adapters are drawn first
     original_dtype = model.dtype
     policy = _with_lora(model, section.lora) if section.lora else model
     scratch = folder.parent / "checkpoints" / folder.name
@@ -82,7 +83,7 @@ def fit(
     for noisy in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(noisy)
     watch = Watch(trainer, watched, scratch) if watched else None
-    callbacks = [ProgressBar(folder.name), LeaveWhenAsked(), watch, Sealing(about, trainer)]
+    callbacks = [ProgressBar(folder.name), LeaveWhenAsked(), watch, Sealing(about)]
     for callback in filter(None, callbacks):
         trainer.add_callback(callback)
     _train(trainer, newest_whole(scratch, about), watch)
@@ -114,7 +115,6 @@ def _go_on(trainer: GloballyNormalizedTrainer, checkpoint: Path, watch: Watch | 
         watch.recall(state.global_step)
     ended = state.global_step >= state.max_steps or (watch is not None and watch.leads_away())
     if not ended:
-        trainer.restore(read_json(checkpoint / OWN_STATE))
         trainer.train(resume_from_checkpoint=str(checkpoint))
         return
     # The trainer would take one step more. Only what follows the training is left to do.

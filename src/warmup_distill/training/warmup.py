@@ -1,19 +1,24 @@
 """The warm-up's trainer: preference optimization on pairs that share prompt and prefix."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from warmup_distill.errors import RecipeError
-from warmup_distill.losses import NEED_WHOLE, PREFERENCES, PairLogprobs, nll
+from warmup_distill.errors import ModelError, RecipeError
+from warmup_distill.losses import NEED_REFERENCE, NEED_WHOLE, PREFERENCES, PairLogprobs, nll
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.tree.pairs import CHOSEN, PREFIX, REJECTED, PairTree, plant, split_to_rows
+
+CLOSE = 1e-3
+"""How far from ln 2 the first loss may be, in nats."""
 
 
 class WarmupTrainer(GloballyNormalizedTrainer):
@@ -30,6 +35,8 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         loss: a key of `losses.PREFERENCES`.
         nll_weight: of the negative log-likelihood of the chosen side, per token, added to the loss.
         options: what else the loss takes, such as `label_smoothing` or `gamma`.
+        starts_as_reference: the pairs were scored by this very policy, so the first loss must say
+            so; False for a policy that has been trained on them before.
         row_tokens: a packed row holds so many tokens at the most, or a single pair.
         arguments: those of `transformers.Trainer`. `train_dataset` has the fields of
             `records.Pair`, and `prefix_ref_logprob` where `needs_prefix` says so;
@@ -45,6 +52,7 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         loss: str = "sigmoid",
         nll_weight: float = 0.0,
         options: Mapping[str, float] | None = None,
+        starts_as_reference: bool = True,
         row_tokens: int = 16384,
         **arguments: Any,
     ) -> None:
@@ -55,6 +63,13 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         self.beta = beta
         self.preference = partial(PREFERENCES[loss], beta=beta, **options or {})
         self.nll_weight = nll_weight
+        self.starts_as_reference = starts_as_reference and loss in NEED_REFERENCE
+        self._to_compare = False
+
+    def train(self, *arguments: Any, **keywords: Any) -> Any:
+        """See `transformers.Trainer.train`; the first loss must be that of the reference."""
+        self._to_compare = self.starts_as_reference
+        return super().train(*arguments, **keywords)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
@@ -85,16 +100,36 @@ class WarmupTrainer(GloballyNormalizedTrainer):
 
     def summed_loss(self, inputs: dict[str, Tensor]) -> Tensor:
         pairs = self._pair_logprobs(inputs)
+        if self._to_compare:
+            self._require_reference(pairs)
         losses = self.preference(pairs)
         if self.nll_weight:
             losses = losses + self.nll_weight * nll(pairs)
         self.note(
-            accuracy=(pairs.gain > 0).float(),
+            accuracy=pairs.won.float(),
             reward_margin=self.beta * pairs.gain,
             chosen_logprob=pairs.policy_chosen,
             rejected_logprob=pairs.policy_rejected,
         )
         return losses.sum()
+
+    def _require_reference(self, pairs: PairLogprobs) -> None:
+        """Before the first step policy and reference are one, and DPO's loss is ln 2.
+
+        Raises:
+            ModelError: it is not; in float32 alone, for bfloat16 rounds more than that.
+        """
+        self._to_compare = False
+        if self.state.global_step > 0 or torch.is_autocast_enabled(self.policy.device.type):
+            return
+        loss = float(-F.logsigmoid(self.beta * pairs.gain.detach()).mean())
+        if abs(loss - math.log(2)) > CLOSE or not math.isfinite(loss):
+            raise ModelError(
+                f"before the first step the loss of preferences should be ln 2 = 0.6931, and it is "
+                f"{loss:.4f}: the policy is not the reference that scored the pairs. Build the "
+                "pairs with the model that is trained and with the same dtype (or, in a script "
+                "that goes on with a trained policy, give starts_as_reference=False)."
+            )
 
     def _pair_logprobs(self, inputs: dict[str, Tensor]) -> PairLogprobs:
         """Sums over the endings, and over what comes before them where the loss needs it."""
