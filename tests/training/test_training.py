@@ -35,11 +35,13 @@ def arguments(folder: Path, batch_size: int, accumulation: int, **more: Any) -> 
         gradient_accumulation_steps=accumulation,
         remove_unused_columns=False,
         report_to="none",
-        save_strategy="no",
         disable_tqdm=True,
         use_cpu=True,
         dataloader_pin_memory=False,
-        **({"max_steps": 1, "learning_rate": 1e-2, "logging_steps": 1} | more),
+        **(
+            {"max_steps": 1, "learning_rate": 1e-2, "logging_steps": 1, "save_strategy": "no"}
+            | more
+        ),
     )
 
 
@@ -81,9 +83,8 @@ def distill_trainer(
         model=random_model(1),
         teacher=random_model(2),
         vocabulary=vocabulary,
-        args=arguments(folder, *split),
         train_dataset=Dataset.from_list(ROWS),
-        **settings,
+        **{"args": arguments(folder, *split)} | settings,
     )
 
 
@@ -94,9 +95,8 @@ def warmup_trainer(
         model=random_model(3),
         vocabulary=vocabulary,
         beta=0.5,
-        args=arguments(folder, *split),
         train_dataset=Dataset.from_list(pairs()),
-        **settings,
+        **{"args": arguments(folder, *split)} | settings,
     )
 
 
