@@ -128,7 +128,7 @@ def test_blocks_of_the_loss_give_the_gradient_of_the_whole_in_bfloat16_too(
 ) -> None:
     gradients = []
     for logits in (2**23, 2 * vocabulary.size * 2):
-        monkeypatch.setattr("warmup_distill.tree.model.LOGITS_AT_ONCE", logits)
+        monkeypatch.setattr("warmup_distill.tree.packed.LOGITS_AT_ONCE", logits)
         trainer = build(vocabulary, tmp_path, (4, 1), args=arguments(tmp_path, 4, 1, bf16=True))
         batch = only_row(trainer) if build is warmup_trainer else trainer.data_collator(ROWS)
         trainer.compute_loss(trainer.model, batch).backward()

@@ -11,24 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
-    MambaConfig,
-    MambaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
 )
 
 from warmup_distill.engines.score import score
 from warmup_distill.engines.transformers import TransformersEngine
-from warmup_distill.errors import ModelError
 from warmup_distill.losses import dpo, forward_kl, reverse_kl
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Sample
 from warmup_distill.training.chunked import summed_in_parts
-from warmup_distill.tree import model as tree_model
+from warmup_distill.tree import packed
 from warmup_distill.tree.grow import TokenTree
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import Pack, pack_completions
@@ -262,7 +255,7 @@ def test_blocks_of_log_probabilities_have_the_gradients_of_all_at_once(
     rows = [([5, 6, 7], [2], [8, 3], [9, 1]), ([5, 6, 7], [], [8, 8, 8], [9, 9, 9, 9])]
     gradients = []
     for at_once in (2**25, 3 * VOCABULARY_SIZE):
-        monkeypatch.setattr(tree_model, "LOGITS_AT_ONCE", at_once)
+        monkeypatch.setattr(packed, "LOGITS_AT_ONCE", at_once)
         model = random_model(1, kind)
         _dpo_over_tree(model, rows).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
@@ -284,19 +277,6 @@ def test_what_a_family_does_to_its_logits_is_done() -> None:
             tree = TokenTree(wrapped, [[5, 6]], [0], capacity=4)
             found = score(tree, {0: [7, 8, 9]})
         close(found[0], naive.logprobs(model, [5, 6], [7, 8, 9]))
-
-
-def test_models_that_a_tree_cannot_run_are_refused_in_words() -> None:
-    windowed = MistralForCausalLM(MistralConfig(**SMALL, sliding_window=4)).eval()
-    bent = Gemma2ForCausalLM(Gemma2Config(**SMALL)).eval()
-    recurrent = MambaForCausalLM(
-        MambaConfig(vocab_size=VOCABULARY_SIZE, hidden_size=32, num_hidden_layers=2)
-    ).eval()
-    for model, why in ((windowed, "4 tokens back"), (bent, "softcap"), (recurrent, "attention")):
-        with pytest.raises(ModelError, match=why):
-            TransformersEngine(model, model, VOCABULARY, 1000).sample(
-                [[5, 6, 7]], [[0]], max_new_tokens=4, temperature=1.0
-            )
 
 
 def test_the_users_model_gets_its_attention_back() -> None:

@@ -16,7 +16,7 @@ from warmup_distill.engines.repeats import NoRepeat
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Sample
 from warmup_distill.tree.grow import TokenTree
-from warmup_distill.tree.model import require_finite
+from warmup_distill.tree.packed import require_finite
 
 BLOCK = 256
 """Tokens summed together before the cumulative sum, which is slow over a whole vocabulary."""
@@ -65,7 +65,7 @@ def decode(tree: TokenTree, rows: dict[int, Row], temperature: float) -> None:
     hidden = tree.tips()
     while True:
         active = [rows[branch] for branch in order]
-        tokens, logprobs = _draw(tree.model.logits(hidden), active, temperature)
+        tokens, logprobs = draw_tokens(tree.model.logits(hidden), active, temperature)
         for row, token, logprob in zip(active, tokens.tolist(), logprobs.tolist(), strict=True):
             row.append(token, logprob)
         going = [branch for branch in order if not rows[branch].finished(vocabulary)]
@@ -77,7 +77,9 @@ def decode(tree: TokenTree, rows: dict[int, Row], temperature: float) -> None:
         hidden = tree.feed(tokens)
 
 
-def _draw(logits_nV: Tensor, rows: Sequence[Row], temperature: float) -> tuple[Tensor, Tensor]:
+def draw_tokens(
+    logits_nV: Tensor, rows: Sequence[Row], temperature: float
+) -> tuple[Tensor, Tensor]:
     """One token a row [n] and its log-probability [n] under the untempered, unmasked model.
 
     Over a whole vocabulary every pass counts, so there are few; `logits_nV` is overwritten.
@@ -96,7 +98,8 @@ def _draw(logits_nV: Tensor, rows: Sequence[Row], temperature: float) -> tuple[T
         tokens_n = scores_nV.argmax(-1)
     else:
         streams = np.array([row.stream for row in rows], dtype=np.uint64)
-        numbers = torch.from_numpy(uniforms(streams, len(rows[0].ids)))
+        places = np.array([len(row.ids) for row in rows], dtype=np.uint64)
+        numbers = torch.from_numpy(uniforms(streams, places))
         tokens_n = invert_cdf(weights_nV, numbers.to(logits_nV.device))
     chosen_n1 = scores_nV.gather(-1, tokens_n[:, None])
     return tokens_n, require_finite((chosen_n1 - normalizer_n1).squeeze(-1))

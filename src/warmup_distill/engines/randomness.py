@@ -19,14 +19,19 @@ def stream(*names: object) -> int:
     return int.from_bytes(digest, "little")
 
 
-def uniforms(streams: NDArray[np.uint64], position: int) -> NDArray[np.float64]:
-    """Numbers in [0, 1), one per stream, at this position.
+def uniforms(
+    streams: NDArray[np.uint64], position: int | NDArray[np.uint64]
+) -> NDArray[np.float64]:
+    """Numbers in [0, 1), one per stream, at this position or at one of its own.
 
     Source: Steele, Lea, Flood, *Fast splittable pseudorandom number generators*, 2014, figure 17.
     """
     with np.errstate(over="ignore"):
-        mixed = streams + np.uint64(position + 1) * _GOLDEN
+        mixed: NDArray[np.uint64] = (
+            streams + (np.asarray(position, dtype=np.uint64) + np.uint64(1)) * _GOLDEN
+        )
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed = mixed ^ (mixed >> np.uint64(31))
-    return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
+    numbers: NDArray[np.float64] = (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
+    return numbers

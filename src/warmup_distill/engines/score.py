@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from warmup_distill.tree.grow import TokenTree
-from warmup_distill.tree.model import require_finite
+from warmup_distill.tree.packed import require_finite
 
 TOKENS_AT_ONCE = 2048
 """Tokens of one pass over all branches: enough for full speed, few enough to stop early."""

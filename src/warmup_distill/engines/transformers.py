@@ -1,4 +1,4 @@
-"""The default engine: any `AutoModelForCausalLM`, in this process, over token trees."""
+"""The default engine: any `AutoModelForCausalLM` in this process, over token trees if it can."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -7,14 +7,13 @@ from typing import TypeVar
 import torch
 from transformers import PreTrainedModel
 
-from warmup_distill.engines.decode import Row, decode
+from warmup_distill.engines.branches import Branches, grow_branches
+from warmup_distill.engines.decode import Row
 from warmup_distill.engines.mismatch import find_mismatch
+from warmup_distill.engines.paths import packed_model
 from warmup_distill.engines.repeats import NoRepeat
-from warmup_distill.engines.score import score
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Check, Sample
-from warmup_distill.tree.grow import TokenTree
-from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import batches_by_size
 
 T = TypeVar("T")
@@ -34,7 +33,7 @@ class TransformersEngine:
         advance: called with the number of completions just sampled or checked.
 
     Raises:
-        ModelError: a model's layers do not all use `transformers`' attention.
+        ModelError: a model is no causal language model.
     """
 
     def __init__(
@@ -45,12 +44,12 @@ class TransformersEngine:
         batch_tokens: int,
         advance: Callable[[int], object] = lambda count: None,
     ) -> None:
-        self.student = TreeModel(student, vocabulary)
-        self.teacher = TreeModel(teacher, vocabulary)
+        self.student = packed_model(student, vocabulary)
+        self.teacher = packed_model(teacher, vocabulary)
         self.vocabulary = vocabulary
         self.batch_tokens = batch_tokens
         self.advance = advance
-        self._sampled: tuple[list[Sample], TokenTree] | None = None
+        self._sampled: tuple[list[Sample], Branches] | None = None
 
     def batches(
         self, prompts: Sequence[list[int]], num_samples: int, max_new_tokens: int
@@ -127,10 +126,10 @@ class TransformersEngine:
     ) -> list[Sample]:
         self.forget()  # its memory is needed now
         with self.student.following():
-            tree = TokenTree(self.student, prompts, owners, rows[0].max_new_tokens)
-            decode(tree, dict(enumerate(rows)), temperature)
+            branches = grow_branches(self.student, prompts, owners, rows[0].max_new_tokens)
+            branches.draw(dict(enumerate(rows)), temperature)
         samples = [row.sample(self.vocabulary) for row in rows]
-        self._sampled = samples, tree
+        self._sampled = samples, branches
         return samples
 
     @torch.inference_mode()
@@ -155,8 +154,8 @@ class TransformersEngine:
         ids = {branch: sample.ids for branch, sample in enumerate(samples)}
         rows: dict[int, Row] = {}
         with self.teacher.following():
-            tree = TokenTree(self.teacher, prompts, owners, max_new_tokens)
-            logprobs = score(tree, ids, stop)
+            branches = grow_branches(self.teacher, prompts, owners, max_new_tokens)
+            logprobs = branches.score(ids, stop)
             found = {branch: mismatch(branch, logprobs[branch]) for branch in ids}
             cuts = {branch: k for branch, (k, _) in found.items() if k is not None}
             for branch, k in cuts.items():
@@ -164,8 +163,8 @@ class TransformersEngine:
                 rows[branch] = Row(stream=streams[branch], max_new_tokens=room, banned=(first,))
                 if stop_at_mismatch:
                     del logprobs[branch][k + 1 :]
-            tree.cut(cuts)
-            decode(tree, rows, temperature)
+            branches.cut(cuts)
+            branches.draw(rows, temperature)
         references = self._references(prompts, owners, samples, cuts, rows)
         return [
             Check(
@@ -192,10 +191,10 @@ class TransformersEngine:
         with self.student.following():
             if kept and kept[0] == samples and kept[1].capacity >= capacity:
                 kept[1].cut(cuts)
-                return score(kept[1], {branch: row.ids for branch, row in rows.items()})
-            tree = TokenTree(self.student, prompts, owners, capacity)
+                return kept[1].score({branch: row.ids for branch, row in rows.items()})
+            branches = grow_branches(self.student, prompts, owners, capacity)
             prefixes = {branch: samples[branch].ids[:k] for branch, k in cuts.items()}
-            whole = score(tree, {branch: prefixes[branch] + rows[branch].ids for branch in rows})
+            whole = branches.score({branch: prefixes[branch] + rows[branch].ids for branch in rows})
             return {branch: values[cuts[branch] :] for branch, values in whole.items()}
 
 

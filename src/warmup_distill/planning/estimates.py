@@ -11,7 +11,7 @@ from warmup_distill.pipeline import stages_of
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.training import TrainSection
-from warmup_distill.tree.model import LOGITS_AT_ONCE
+from warmup_distill.tree.packed import LOGITS_AT_ONCE
 
 MOMENTS = 2
 """Numbers that AdamW keeps per weight."""

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from warmup_distill.engines.mismatch import find_mismatch
 from warmup_distill.losses import forward_kl, reverse_kl
-from warmup_distill.tree.model import TreeModel, gather_logprobs
 from warmup_distill.tree.pack import Pack, batches_by_size, pack_completions
+from warmup_distill.tree.packed import PackedModel, gather_logprobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class Agreement:
 
 @torch.inference_mode()
 def measure_agreement(
-    model: TreeModel,
-    teacher: TreeModel,
+    model: PackedModel,
+    teacher: PackedModel,
     prompts: Sequence[list[int]],
     completions: Sequence[list[int]],
     *,
@@ -60,7 +60,7 @@ def measure_agreement(
     )
 
 
-def _compare(model: TreeModel, teacher: TreeModel, batch: dict[str, Tensor]) -> Tensor:
+def _compare(model: PackedModel, teacher: PackedModel, batch: dict[str, Tensor]) -> Tensor:
     """Log-probability under both, forward and reverse KL [4, N] at each completion token."""
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
     pack = Pack(batch["lengths"].tolist(), model.device)

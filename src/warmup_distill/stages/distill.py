@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from warmup_distill.engines.paths import packed_model
 from warmup_distill.models.cutting import cut_layers
 from warmup_distill.models.loading import load_model
 from warmup_distill.models.saving import save_model
@@ -29,7 +30,6 @@ from warmup_distill.training.data import (
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.fit import fit
 from warmup_distill.training.signals import TeacherSignals, write_signals
-from warmup_distill.tree.model import TreeModel
 
 
 def distill_warmed_up(session: Session) -> dict[str, int]:
@@ -148,7 +148,7 @@ def _signals(
     if section.teacher_signal == "live":
         return None
     return write_signals(
-        TreeModel(session.teacher, session.vocabulary),
+        packed_model(session.teacher, session.vocabulary),
         rows,
         session.folder / "signals" / _owner(section),
         section.teacher_signal,

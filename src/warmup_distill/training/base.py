@@ -12,11 +12,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from warmup_distill.engines.paths import packed_model
 from warmup_distill.errors import NumbersError
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.store.artifacts import read_json, write_json
-from warmup_distill.training.exactness import repeatable, without_dropout
-from warmup_distill.tree.model import TreeModel
+from warmup_distill.training.repeatable import repeatable
 
 OWN_STATE = "own_state.json"
 """In a checkpoint: what our trainers keep besides, such as where TAID's target is."""
@@ -36,7 +36,7 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         super().__init__(model=model, **arguments)
         self.vocabulary = vocabulary
         self.loss_is_scaled_for_ga = True
-        self.policy = TreeModel(_without_adapters(model), vocabulary)
+        self.policy = packed_model(_without_adapters(model), vocabulary)
         self._extra: dict[str, list[float]] = defaultdict(list)
         self.add_callback(FiniteGradients())
 
@@ -61,7 +61,6 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         total = self.count(inputs) if num_items_in_batch is None else num_items_in_batch
-        without_dropout(self.policy.model)
         with self.policy.following(), self.accelerator.autocast(UNCACHED):
             loss = inside_forward(model, lambda: self.summed_loss(inputs)) / total
         if not torch.isfinite(loss):

@@ -12,8 +12,8 @@ from torch import Tensor
 from warmup_distill.engines.randomness import stream, uniforms
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.recipe.distillation import AdaptiveSection
-from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import batches_by_size, pack_completions
+from warmup_distill.tree.packed import PackedModel
 
 TOKENS_AT_ONCE = 4096
 Row = tuple[list[int], list[int]]
@@ -81,7 +81,7 @@ class StudentCompletions:
         process: number of this process, which draws numbers of its own.
     """
 
-    def __init__(self, student: TreeModel, settings: StudentShare, process: int = 0) -> None:
+    def __init__(self, student: PackedModel, settings: StudentShare, process: int = 0) -> None:
         self.student = student
         self.settings = settings
         self.process = process
@@ -161,7 +161,7 @@ def prompts_of(batch: dict[str, Tensor]) -> list[list[int]]:
 
 
 @torch.inference_mode()
-def mean_cross_entropy(model: TreeModel, rows: Sequence[Row]) -> float:
+def mean_cross_entropy(model: PackedModel, rows: Sequence[Row]) -> float:
     """−log q per completion token, in nats, over rows of prompt and completion."""
     total, count = 0.0, 0
     sizes = [len(prompt) + len(completion) for prompt, completion in rows]

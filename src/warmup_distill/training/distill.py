@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from warmup_distill.engines.paths import packed_model
 from warmup_distill.losses import Objective, TaidSchedule, forward_kl_top_k
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.chunked import summed_in_parts
 from warmup_distill.training.completions import StudentCompletions, StudentShare
 from warmup_distill.training.signals import TeacherSignals
-from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import Pack, pack_completions
 
 
@@ -52,7 +52,7 @@ class DistillTrainer(GloballyNormalizedTrainer):
     ) -> None:
         arguments.setdefault("data_collator", collate_completions)
         super().__init__(model=model, vocabulary=vocabulary, **arguments)
-        self.teacher = TreeModel(teacher, vocabulary) if teacher else None
+        self.teacher = packed_model(teacher, vocabulary) if teacher else None
         given = dict(options or {})
         self.schedule = TaidSchedule(**given) if objective == "taid" else None
         self.objective: Objective = Objective(

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from warmup_distill.store.artifacts import read_json, remove, whole_folder, write_json
 from warmup_distill.store.fingerprints import digest
 from warmup_distill.store.stopping import leave_if_asked
-from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import batches_by_size
+from warmup_distill.tree.packed import PackedModel
 
 Kind = Literal["hidden", "top_k"]
 TOKENS_AT_ONCE = 4096
@@ -64,7 +64,7 @@ class _Part:
 
 
 def write_signals(
-    teacher: TreeModel,
+    teacher: PackedModel,
     rows: Sequence[dict[str, Any]],
     folder: Path,
     kind: Kind,
@@ -108,7 +108,7 @@ def write_signals(
 
 @torch.inference_mode()
 def _fill(
-    teacher: TreeModel,
+    teacher: PackedModel,
     rows: Sequence[dict[str, Any]],
     folder: Path,
     kind: Kind,
@@ -148,7 +148,7 @@ def _place(
         arrays[name][starts[row] : starts[row + 1]] = part.numpy()
 
 
-def _top(teacher: TreeModel, hidden: Tensor, top_k: int, temperature: float) -> dict[str, Tensor]:
+def _top(teacher: PackedModel, hidden: Tensor, top_k: int, temperature: float) -> dict[str, Tensor]:
     parts = []
     for states in torch.split(hidden, teacher.positions_at_once):
         logprobs = (teacher.logits(states) / temperature).log_softmax(-1)

@@ -15,7 +15,17 @@ from warmup_distill.errors import ModelError, RecipeError
 from warmup_distill.losses import NEED_REFERENCE, NEED_WHOLE, PREFERENCES, PairLogprobs, nll
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.training.base import GloballyNormalizedTrainer
-from warmup_distill.tree.pairs import CHOSEN, PREFIX, REJECTED, PairTree, plant, split_to_rows
+from warmup_distill.tree.attention import Layout
+from warmup_distill.tree.pack import Pack
+from warmup_distill.tree.pairs import (
+    CHOSEN,
+    PREFIX,
+    REJECTED,
+    PairTree,
+    plant,
+    plant_apart,
+    split_to_rows,
+)
 
 CLOSE = 1e-3
 """How far from ln 2 the first loss may be, in nats."""
@@ -57,9 +67,11 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         **arguments: Any,
     ) -> None:
         self.keep_prefix = needs_prefix(loss, nll_weight)
-        collator = PairCollator(keep_prefix=self.keep_prefix, row_tokens=row_tokens)
-        arguments.setdefault("data_collator", collator)
         super().__init__(model=model, vocabulary=vocabulary, **arguments)
+        if "data_collator" not in arguments:
+            self.data_collator: Any = PairCollator(
+                keep_prefix=self.keep_prefix, row_tokens=row_tokens, shares=self.policy.shares
+            )
         self.beta = beta
         self.preference = partial(PREFERENCES[loss], beta=beta, **options or {})
         self.nll_weight = nll_weight
@@ -133,8 +145,7 @@ class WarmupTrainer(GloballyNormalizedTrainer):
 
     def _pair_logprobs(self, inputs: dict[str, Tensor]) -> PairLogprobs:
         """Sums over the endings, and over what comes before them where the loss needs it."""
-        tree = PairTree(inputs["prompts"], inputs["owners"], inputs["parts"])
-        hidden = self.policy.hidden(inputs["input_ids"], tree)[inputs["predictors"]]
+        hidden = self.policy.hidden(inputs["input_ids"], _layout(inputs))[inputs["predictors"]]
         logprobs = self.policy.logprobs(hidden, inputs["targets"])
         cells = inputs["part"], inputs["pair"]
         nothing = logprobs.new_zeros(3, len(inputs["owners"]))
@@ -150,6 +161,13 @@ class WarmupTrainer(GloballyNormalizedTrainer):
             rejected_tokens=tokens[PREFIX] + tokens[REJECTED],
             whole=self.keep_prefix,
         )
+
+
+def _layout(inputs: dict[str, Tensor]) -> Layout:
+    """Of a row of the collator: pairs as trees, or their sides apart."""
+    if "lengths" in inputs:
+        return Pack(inputs["lengths"].tolist(), inputs["input_ids"].device)
+    return PairTree(inputs["prompts"], inputs["owners"], inputs["parts"])
 
 
 def needs_prefix(loss: str, nll_weight: float) -> bool:
@@ -182,11 +200,16 @@ class PromptSampler(Sampler[int]):
 
 
 class PairCollator:
-    """Pairs as packed rows of so many tokens at the most; see `tree.pairs.plant`."""
+    """Pairs as packed rows of so many tokens at the most; see `tree.pairs.plant`.
 
-    def __init__(self, *, keep_prefix: bool, row_tokens: int) -> None:
+    Args:
+        shares: whether the policy runs once what sequences share.
+    """
+
+    def __init__(self, *, keep_prefix: bool, row_tokens: int, shares: bool = True) -> None:
         self.keep_prefix = keep_prefix
         self.row_tokens = row_tokens
+        self.plant = plant if shares else plant_apart
 
     def __call__(self, pairs: Sequence[dict[str, Any]]) -> list[dict[str, Tensor]]:
         return [self._row(some) for some in split_to_rows(pairs, self.row_tokens)]
@@ -197,4 +220,4 @@ class PairCollator:
         row = {name: torch.tensor([pair[name] for pair in pairs]) for name in names}
         if "row" in pairs[0]:
             row["rows"] = torch.tensor([pair["row"] for pair in pairs])
-        return plant(pairs, keep_prefix=self.keep_prefix) | row
+        return self.plant(pairs, keep_prefix=self.keep_prefix) | row

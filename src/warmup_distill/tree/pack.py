@@ -21,11 +21,12 @@ class Pack:
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self.lengths = lengths
         self.grid = Grid(lengths, device)
         self.positions = self.grid.places
         self.longest = max(lengths)
-        alike = _alike(lengths)
-        self._groups = [Grid(lengths, device, group) for group in alike] if len(alike) > 1 else []
+        groups = alike(lengths, PADDING)
+        self._groups = [Grid(lengths, device, one) for one in groups] if len(groups) > 1 else []
         if self._groups:
             order = torch.cat([group.rows[group.cells] for group in self._groups])
             self._back = order.argsort()
@@ -43,11 +44,11 @@ def _attend(grid: "Grid", query: Tensor, key: Tensor, value: Tensor, scale: floa
     return grid.unpad(scaled_attention(*padded, scale=scale).transpose(1, 2))
 
 
-def _alike(lengths: Sequence[int]) -> list[list[int]]:
-    """Numbers of sequences in groups of like length."""
+def alike(lengths: Sequence[int], factor: float) -> list[list[int]]:
+    """Numbers of sequences in groups; none is longer than `factor` times the shortest of its."""
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if not groups or lengths[index] > PADDING * lengths[groups[-1][0]]:
+        if not groups or lengths[index] > factor * lengths[groups[-1][0]]:
             groups.append([])
         groups[-1].append(index)
     return groups

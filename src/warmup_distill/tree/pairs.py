@@ -5,12 +5,13 @@ prompt, L token of the longest branch, H query head, K key head, D head dimensio
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from warmup_distill.tree.pack import Grid, Pack, scaled_attention
+from warmup_distill.tree.pack import Grid, Pack, pack_completions, scaled_attention
 
 PREFIX, CHOSEN, REJECTED = range(3)
 """The parts of a branch, in the order in which they stand in it."""
@@ -111,6 +112,34 @@ def plant(pairs: Sequence[dict[str, Any]], *, keep_prefix: bool) -> dict[str, Te
         "owners": torch.tensor(owners),
         "parts": torch.tensor(parts),
         **dict(zip(("targets", "predictors", "pair", "part"), columns, strict=True)),
+    }
+
+
+def plant_apart(pairs: Sequence[dict[str, Any]], *, keep_prefix: bool) -> dict[str, Tensor]:
+    """Pairs as sequences end to end that share nothing, all chosen sides and then all rejected.
+
+    Returns:
+        As `plant`, with `lengths` [2B] for a `Pack` instead of prompts and parts.
+    """
+    sides = [pair["chosen_ids"] for pair in pairs] + [pair["rejected_ids"] for pair in pairs]
+    packed = pack_completions([pair["prompt_ids"] for pair in pairs] * 2, sides)
+    cuts = [pair["mismatch_index"] for pair in pairs] * 2
+    numbers = [[number] * len(side) for number, side in enumerate(sides)]
+    parts = [
+        [PREFIX] * cut + [CHOSEN if number < len(pairs) else REJECTED] * (len(side) - cut)
+        for number, (side, cut) in enumerate(zip(sides, cuts, strict=True))
+    ]
+    pair, part = (torch.tensor(list(chain(*values))) for values in (numbers, parts))
+    # The prefix is scored on the chosen side alone, where `plant` has it too.
+    kept = (part != PREFIX) | ((pair < len(pairs)) & keep_prefix)
+    return {
+        "input_ids": packed["input_ids"],
+        "lengths": packed["lengths"],
+        "owners": torch.arange(len(pairs)),
+        "targets": packed["targets"][kept],
+        "predictors": packed["predictors"][kept],
+        "pair": pair[kept] % len(pairs),
+        "part": part[kept],
     }
 
 
