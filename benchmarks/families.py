@@ -19,24 +19,26 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import training_arguments
 from datasets import Dataset
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, TrainingArguments
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
 from warmup_distill.engines.paths import path_of
 from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.models.loading import load_model
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Check, Sample
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.warmup import WarmupTrainer
-from warmup_distill.tree.packed import require_finite
 
 TOKENS = 64
 VOCABULARY = Vocabulary(size=TOKENS, eos_ids=frozenset({1}), pad_id=0)
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
 TARGET = Path(__file__).parents[1] / "docs" / "models.md"
+LARGEST = 10_000_000
+"""Parameters of a model that counts as tiny."""
 EXACT = 1e-4
 """Nats; what a row must stay below."""
 
@@ -75,6 +77,7 @@ class Result:
     distill: float | None = None
     reload: float | None = None
     failure: str = ""
+    trace: str = ""
 
     @property
     def sound(self) -> bool:
@@ -85,17 +88,20 @@ class Result:
 
 def tiny(family: str, changes: dict[str, Any], seed: int) -> PreTrainedModel:
     """A random model of a family, loud enough that a wrong token shows."""
-    kind = CONFIG_MAPPING[family]
-    config = kind()
-    text = config.get_text_config()
-    taken = {name: value for name, value in SMALL.items() if hasattr(text, name)}
-    taken |= {name: value for name, value in changes.items()}
+    config = CONFIG_MAPPING[family]().get_text_config(decoder=True)
+    kind = type(config)
+    taken = {name: value for name, value in SMALL.items() if _settable(config, name)}
+    taken |= changes
     layers = taken.get("num_hidden_layers", 2)
     for name in ("layer_types", "mlp_layer_types"):
-        kinds = getattr(text, name, None)
-        if isinstance(kinds, list) and name not in taken:
+        kinds = getattr(config, name, None)
+        if isinstance(kinds, list) and _settable(config, name) and name not in taken:
             taken[name] = _kinds(kinds, layers)
-    config = type(text)(**taken)
+    config = kind(**taken)
+    with torch.device("meta"):
+        size = AutoModelForCausalLM.from_config(config).num_parameters()
+    if size > LARGEST:
+        raise ValueError(f"{size:,} parameters: this family has another name for some size")
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
@@ -105,7 +111,239 @@ def tiny(family: str, changes: dict[str, Any], seed: int) -> PreTrainedModel:
     return model.eval()
 
 
+def _settable(config: Any, name: str) -> bool:
+    """Whether a configuration has a field of that name, rather than a property made of others."""
+    return hasattr(config, name) and not isinstance(getattr(type(config), name, None), property)
+
+
 def _kinds(kinds: list[str], layers: int) -> list[str]:
     """So many layers, of all kinds in turn."""
     each = list(dict.fromkeys(kinds))
     return [each[i % len(each)] for i in range(layers)]
+
+
+def examine(variant: Variant) -> Result:
+    """Everything about one variant; a failure is part of the result."""
+    result = Result(label=variant.label)
+    try:
+        student, teacher = (tiny(variant.family, variant.changes, seed) for seed in (0, 1))
+        result.path = str(path_of(student))
+        samples, checks = _rollouts(student, teacher)
+        result.rollouts = _off(student, teacher, samples, checks)
+        result.loss = _first_loss(student, samples, checks)
+        result.distill = _distillation(student, teacher, samples)
+        result.reload = _reloaded(student)
+    except Exception as error:  # a row of the table, not the end of it
+        result.failure = (
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        )
+        result.trace = traceback.format_exc()
+    return result
+
+
+def _rollouts(
+    student: PreTrainedModel, teacher: PreTrainedModel
+) -> tuple[list[list[Sample]], list[list[Check]]]:
+    engine = TransformersEngine(student, teacher, VOCABULARY, 4096)
+    streams = [[10 * i, 10 * i + 1] for i in range(len(PROMPTS))]
+    samples = engine.sample(PROMPTS, streams, max_new_tokens=14, temperature=1.0)
+    checks = engine.check_and_continue(
+        PROMPTS, samples, streams, margin_threshold=1.0, max_new_tokens=14, temperature=1.0,
+        stop_at_mismatch=False,
+    )  # fmt: skip
+    return samples, checks
+
+
+@torch.no_grad()
+def naive(model: PreTrainedModel, prompt: list[int], completion: list[int]) -> torch.Tensor:
+    """Log-probabilities [T, V] at each completion token by one plain forward."""
+    ids = torch.tensor([[*prompt, *completion]])
+    logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1, :TOKENS]
+    return logits.float().log_softmax(-1)
+
+
+def _of(model: PreTrainedModel, prompt: list[int], completion: list[int]) -> torch.Tensor:
+    return naive(model, prompt, completion).gather(-1, torch.tensor(completion)[:, None])[:, 0]
+
+
+def _off(student: Any, teacher: Any, samples: Any, checks: Any) -> float:
+    """The largest difference of any log-probability of the rollouts."""
+    worst = 0.0
+    for prompt, some, found in zip(PROMPTS, samples, checks, strict=True):
+        for sample, check in zip(some, found, strict=True):
+            pairs = [(sample.logprobs, _of(student, prompt, sample.ids)),
+                     (check.teacher_logprobs, _of(teacher, prompt, sample.ids))]  # fmt: skip
+            if check.continuation:
+                kept, ending = sample.ids[: check.mismatch_index], check.continuation.ids
+                whole = [*kept, *ending]
+                pairs += [
+                    (check.continuation.logprobs, _of(teacher, prompt, whole)[len(kept) :]),
+                    (check.continuation_ref_logprobs, _of(student, prompt, whole)[len(kept) :]),
+                ]
+            for found_values, expected in pairs:
+                difference = (torch.tensor(found_values) - expected).abs().max()
+                worst = max(worst, float(difference))
+    return worst
+
+
+def _first_loss(student: PreTrainedModel, samples: Any, checks: Any) -> float:
+    """DPO's loss before the first step, by the trainer, on the pairs of the rollouts."""
+    rows = []
+    for prompt, some, found in zip(PROMPTS, samples, checks, strict=True):
+        for sample, check in zip(some, found, strict=True):
+            cut = check.mismatch_index
+            if cut is not None:
+                chosen = [*sample.ids[:cut], *check.continuation.ids]
+                rows.append({
+                    "prompt_ids": prompt, "chosen_ids": chosen,
+                    "rejected_ids": sample.ids, "mismatch_index": cut,
+                    "chosen_ref_logprob": sum(check.continuation_ref_logprobs),
+                    "rejected_ref_logprob": sum(sample.logprobs[cut:]),
+                })  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = WarmupTrainer(
+            model=student, vocabulary=VOCABULARY, beta=0.5, train_dataset=Dataset.from_list(rows),
+            args=_arguments(folder, len(rows)),
+        )  # fmt: skip
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    student.eval()
+    return float(trainer.state.log_history[0]["loss"])
+
+
+def _distillation(student: PreTrainedModel, teacher: PreTrainedModel, samples: Any) -> float:
+    """Forward KL by the trainer, against plain forwards."""
+    rows = [{"prompt_ids": prompt, "completion_ids": sample.ids}
+            for prompt, some in zip(PROMPTS, samples, strict=True) for sample in some]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = DistillTrainer(
+            model=student, teacher=teacher, vocabulary=VOCABULARY,
+            train_dataset=Dataset.from_list(rows),
+            args=_arguments(folder, len(rows)),
+        )  # fmt: skip
+        found = float(trainer.compute_loss(student, trainer.data_collator(rows)))
+    values = []
+    for row in rows:
+        p, q = (
+            naive(model, row["prompt_ids"], row["completion_ids"]) for model in (teacher, student)
+        )
+        values.append(F.kl_div(q, p, reduction="none", log_target=True).sum(-1))
+    return abs(found - float(torch.cat(values).mean()))
+
+
+def _reloaded(student: PreTrainedModel) -> float:
+    """How far a model that was saved and loaded is from itself."""
+    expected = naive(student, PROMPTS[0], [15, 16, 17])
+    with tempfile.TemporaryDirectory() as folder:
+        student.save_pretrained(folder)
+        again = load_model(folder)
+    return float((naive(again, PROMPTS[0], [15, 16, 17]) - expected).abs().max())
+
+
+def _arguments(folder: str, batch: int) -> TrainingArguments:
+    """One step over everything that moves no weight."""
+    return TrainingArguments(
+        output_dir=folder, max_steps=1, per_device_train_batch_size=batch, learning_rate=0.0,
+        logging_steps=1, save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True,
+        dataloader_pin_memory=False, remove_unused_columns=False,
+    )  # fmt: skip
+
+
+_TEXT = {"bos_token_id": 2}
+CHANGES: dict[str, dict[str, Any]] = {
+    "bert": {"is_decoder": True},
+    "bert-generation": {"is_decoder": True},
+    "big_bird": {"is_decoder": True, "attention_type": "original_full"},
+    "camembert": {"is_decoder": True},
+    "data2vec-text": {"is_decoder": True},
+    "electra": {"is_decoder": True},
+    "ernie": {"is_decoder": True},
+    "megatron-bert": {"is_decoder": True},
+    "rembert": {"is_decoder": True},
+    "roberta": {"is_decoder": True},
+    "roberta-prelayernorm": {"is_decoder": True},
+    "roc_bert": {"is_decoder": True},
+    "roformer": {"is_decoder": True},
+    "xlm-roberta": {"is_decoder": True},
+    "xlm-roberta-xl": {"is_decoder": True},
+    "xmod": {"is_decoder": True, "default_language": "en_XX"},
+    "xlm": {"causal": True, "n_layers": 2, "n_heads": 4, "emb_dim": 32},
+    "reformer": {"is_decoder": True},
+    "cwm": _TEXT,
+    "emu3": _TEXT,
+    "mllama": _TEXT,
+    "modernbert-decoder": _TEXT,
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "expand": 2, "state_size": 16, "n_groups": 1},
+    "falcon_h1": {
+        "mamba_d_ssm": 64,
+        "mamba_n_heads": 8,
+        "mamba_d_head": 8,
+        "mamba_d_state": 16,
+        "mamba_n_groups": 1,
+    },
+    "bamba": {
+        "attn_layer_indices": [1],
+        "mamba_n_heads": 8,
+        "mamba_d_head": 8,
+        "mamba_d_state": 16,
+        "mamba_n_groups": 1,
+    },
+    "granitemoehybrid": {
+        "layer_types": ["mamba", "attention"],
+        "mamba_n_heads": 8,
+        "mamba_d_head": 8,
+        "mamba_d_state": 16,
+        "mamba_n_groups": 1,
+    },
+    "jamba": {
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "expert_layer_period": 2,
+        "expert_layer_offset": 1,
+    },
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 4},
+    "recurrent_gemma": {"num_hidden_layers": 3, "attention_window_size": 4, "lru_width": 32},
+}
+"""What a family needs besides to be tiny, or to be a language model that reads forwards."""
+
+VARIANTS: list[Variant] = []
+"""More than one of a family: windows, rotary positions by length, tied and untied heads."""
+
+NO_LANGUAGE_MODELS: dict[str, str] = {}
+"""Listed by `transformers`, but not models that go from left to right over one text."""
+
+
+def variants(names: list[str]) -> list[Variant]:
+    """Those asked for, or all."""
+    families = sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - set(NO_LANGUAGE_MODELS))
+    every = [Variant(family=f, label=f, changes=CHANGES.get(f, {})) for f in families]
+    return [one for one in every + VARIANTS if not names or one.family in names]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("families", nargs="*", help="all if absent")
+    parser.add_argument("--verbose", action="store_true", help="say where a failure came from")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    results = []
+    for variant in variants(options.families):
+        result = examine(variant)
+        results.append(result)
+        print("ok  " if result.sound else "FAIL", _line(result), flush=True)
+        if options.verbose and result.trace:
+            print(result.trace)
+    print(f"{sum(one.sound for one in results)} of {len(results)} sound")
+
+
+def _line(result: Result) -> str:
+    numbers = (result.rollouts, result.loss, result.distill, result.reload)
+    shown = "  ".join("-" if one is None else f"{one:.2g}" for one in numbers)
+    return f"{result.label:<28} {result.path[:60]:<60} {shown}  {result.failure[:150]}"
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError, RecipeError
 from warmup_distill.models.chat import Format, encode_prompt
+from warmup_distill.models.loading import context_of
 from warmup_distill.models.vocabulary import shared_vocabulary
 from warmup_distill.recipe import PairsSection, RolloutsSection
 from warmup_distill.recipe.reading import explain
@@ -72,7 +73,7 @@ def build_rollouts(
         )
         for index, text in enumerate(prompts)
     ]
-    context = min(m.config.get_text_config().max_position_embeddings for m in (student, teacher))
+    context = min(context_of(model.config) for model in (student, teacher))
     longest = max(len(record.prompt_ids) for record in records)
     if longest + section.max_new_tokens > context:
         raise DataError(

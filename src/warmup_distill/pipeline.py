@@ -13,10 +13,11 @@ from warmup_distill.data.prompting import read_prompts
 from warmup_distill.errors import ModelError, RunError
 from warmup_distill.models.chat import Format
 from warmup_distill.models.cutting import require_layers
-from warmup_distill.models.loading import load_config, require_weights
+from warmup_distill.models.loading import load_config
 from warmup_distill.recipe import Recipe, Source
 from warmup_distill.stages.distill import cut_student, distill_control, distill_warmed_up
 from warmup_distill.stages.evaluate import evaluate_models, read_benchmark
+from warmup_distill.stages.models_ahead import require_models
 from warmup_distill.stages.pairs import write_pairs
 from warmup_distill.stages.prompts import write_prompts
 from warmup_distill.stages.report import make_report
@@ -97,8 +98,7 @@ def opened(
 def preflight(session: Session) -> None:
     """Find what is wrong with models, tokenizers and data before anything is written."""
     recipe = session.recipe
-    for name in (recipe.teacher, recipe.student):
-        require_weights(name)
+    require_models(recipe)
     assert session.vocabulary.size and session.tokenizer
     length = recipe.rollouts.max_new_tokens
     _require_prompts(session, recipe.prompts, length)

@@ -185,6 +185,7 @@ class _Alone:
 
     def _logprobs(self, sequence: list[int]) -> Tensor:
         ids = torch.tensor(sequence, device=self.model.device)
+        self.model(input_ids=ids[None, :1])  # what depends on lengths starts anew
         logits = self.model(input_ids=ids[None]).logits[0, :-1, : self.vocabulary.size]
         return gather_logprobs(logits.float(), ids[1:])
 

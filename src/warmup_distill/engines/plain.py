@@ -91,6 +91,7 @@ class PlainBranches:
         writer = Writer(texts, rows, self.model.vocabulary, temperature)
         model = self.model.model
         longest = max(len(t) + row.max_new_tokens for t, row in zip(texts, rows, strict=True))
+        self.model.start_anew()
         with bare(model):
             model.generate(  # type: ignore[operator]
                 ids,

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from warmup_distill.errors import ModelError
 from warmup_distill.models.saving import save_model
+from warmup_distill.models.weights import require_matching
 
 
 def converted(gguf: Path) -> Path:
@@ -28,10 +29,11 @@ def converted(gguf: Path) -> Path:
         source, file_name = str(gguf.parent), gguf.name
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file_name)
-            model = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
                 gguf_file=file_name,
                 dtype=torch.float32,
+                output_loading_info=True,
                 # Without this the model counts as quantized, and can be neither trained nor saved.
                 quantization_config=GgufConfig(dequantize=True),
             )
@@ -39,6 +41,8 @@ def converted(gguf: Path) -> Path:
             raise ModelError(
                 f"{gguf} cannot be read as a GGUF model: {first_line(error)}"
             ) from error
+        model, report = loaded
+        require_matching(str(gguf), report)
         _repair_pre_tokenizer(tokenizer, gguf)
         tokenizer.model_max_length = model.config.max_position_embeddings
         model.config._name_or_path = gguf.stem

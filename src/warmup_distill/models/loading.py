@@ -21,8 +21,14 @@ from transformers import (
 from warmup_distill.errors import ModelError
 from warmup_distill.models.chat import try_template
 from warmup_distill.models.gguf import converted, first_line
+from warmup_distill.models.weights import require_matching
 
 DType = Literal["float32", "bfloat16"]
+
+CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length",
+            "seq_length", "n_ctx")  # fmt: skip
+UNBOUNDED = 2**31 - 1
+"""The context of a model that has no limit of its own."""
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 
@@ -50,9 +56,21 @@ def locate(name: str) -> str:
 
 
 def load_config(name: str) -> PretrainedConfig:
-    """The configuration of a model; weights are not touched."""
+    """The configuration of a model; weights are not touched.
+
+    Which code computes attention and experts is not the model's to say: a configuration can name
+    code on the hub there.
+    """
     config: PretrainedConfig = _load(AutoConfig, name)
+    config._attn_implementation = config._experts_implementation = None
     return config
+
+
+def context_of(config: PretrainedConfig) -> int:
+    """Tokens that a model reads, or `UNBOUNDED` where its configuration names no limit."""
+    text = config.get_text_config(decoder=True)
+    found = (getattr(text, name, None) for name in CONTEXTS)
+    return next((int(value) for value in found if isinstance(value, int) and value > 0), UNBOUNDED)
 
 
 def load_generation_config(name: str) -> GenerationConfig | None:
@@ -80,9 +98,33 @@ def load_model(name: str, dtype: DType = "float32") -> PreTrainedModel:
     Raises:
         ModelError: it cannot be found, or has no weights in safetensors.
     """
-    model = _load(AutoModelForCausalLM, name, dtype=getattr(torch, dtype), use_safetensors=True)
+    model = load_weights(AutoModelForCausalLM, name, dtype=getattr(torch, dtype))
     placed: PreTrainedModel = model.to(device()).eval()
     return placed
+
+
+def load_weights(kind: Any, name: str, **arguments: Any) -> Any:
+    """A model of some kind with weights that are its own, all of them.
+
+    Raises:
+        ModelError: it cannot be loaded, or tensors are missing, left over or of another shape.
+    """
+    model, report = _load(
+        kind, name, config=load_config(name), use_safetensors=True, output_loading_info=True,
+        ignore_mismatched_sizes=True, **arguments,
+    )  # fmt: skip
+    require_matching(name, report)
+    return model
+
+
+def blank_model(name: str) -> Any:
+    """A model whose tensors hold nothing; its folder's weights were found to fit by their headers.
+
+    Raises:
+        ModelError: there are no safetensors weights, or they do not fit.
+    """
+    require_weights(name)
+    return load_weights(AutoModelForCausalLM, name, device_map="meta")
 
 
 def require_weights(name: str) -> None:
@@ -103,7 +145,7 @@ def _load(kind: Any, name: str, **arguments: Any) -> Any:
     where = locate(name)
     try:
         return kind.from_pretrained(where, trust_remote_code=False, **arguments)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a loader of foreign files can raise anything
         raise ModelError(
             f"{name} cannot be loaded: expected the name of a model on the hub, a folder with "
             f"config.json, tokenizer and safetensors weights, or a .gguf file. The loader says: "

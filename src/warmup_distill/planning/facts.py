@@ -10,13 +10,15 @@ from transformers import AutoModelForCausalLM
 
 from warmup_distill.data.prompting import read_prompts
 from warmup_distill.data.sources import read_rows
+from warmup_distill.engines.paths import path_ahead
 from warmup_distill.errors import ModelError, WarmupDistillError
 from warmup_distill.models.chat import decode_prompt
-from warmup_distill.models.loading import load_config, require_weights
+from warmup_distill.models.loading import context_of, load_config
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.pipeline import require_fitting, require_folder
 from warmup_distill.recipe import Source
 from warmup_distill.records import Prompt
+from warmup_distill.stages.models_ahead import require_models
 from warmup_distill.stages.session import Session
 from warmup_distill.training.data import require_rows_to_train
 
@@ -38,6 +40,8 @@ class ModelFacts:
     """Keys and values of one token in all layers."""
     head_rows: int
     context: int
+    path: str
+    """How it is run: by the token tree, or plainly and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +86,7 @@ class Facts:
 def gather(session: Session) -> Facts:
     """Look at everything that needs no weights."""
     recipe, facts = session.recipe, Facts()
-    for name in dict.fromkeys((recipe.teacher, recipe.student)):
-        facts.attempt(lambda name=name: require_weights(name))  # type: ignore[misc]
+    facts.attempt(lambda: require_models(recipe))
     facts.teacher = facts.attempt(lambda: model_facts(recipe.teacher))
     facts.student = facts.attempt(lambda: model_facts(recipe.student))
     if not facts.teacher or not facts.student:
@@ -127,19 +130,30 @@ def _facts(name: str, config: Any) -> ModelFacts:
         model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config, trust_remote_code=False
         )
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    width, layers = text.hidden_size, text.num_hidden_layers
+    heads = _size(text, "num_attention_heads", 1)
+    head_width = _size(text, "head_dim", width // heads)
     return ModelFacts(
         name=name,
         kind=str(config.model_type),
         parameters=model.num_parameters(),
-        layers=text.num_hidden_layers,
-        width=text.hidden_size,
-        inner_width=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        cache_numbers=2 * text.num_hidden_layers * heads * head_width,
+        layers=layers,
+        width=width,
+        inner_width=_size(text, "intermediate_size", 4 * width),
+        cache_numbers=2 * layers * _size(text, "num_key_value_heads", heads) * head_width,
         head_rows=text.vocab_size,
-        context=text.max_position_embeddings,
+        context=context_of(config),
+        path=str(path_ahead(config) or "found out when its weights are loaded"),
     )
+
+
+def _size(config: Any, name: str, otherwise: int) -> int:
+    """A size of a configuration; not every family has every one, or has it alike in all layers."""
+    try:
+        value = getattr(config, name)
+    except (AttributeError, ValueError):
+        return otherwise
+    return value if isinstance(value, int) and value > 0 else otherwise
 
 
 def _read(session: Session, source: Source, max_new_tokens: int) -> DataFacts:

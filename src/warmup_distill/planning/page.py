@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from warmup_distill.models.loading import UNBOUNDED
 from warmup_distill.page.words import clean, count, duration
 from warmup_distill.pipeline import stages_of
 from warmup_distill.planning.estimates import Tokens, disk, memory, tokens
@@ -56,8 +57,12 @@ def _models(facts: Facts) -> list[str]:
 def _model(role: str, model: ModelFacts) -> str:
     return (
         f"{role:<10} {clean(model.name)}: {model.kind}, {model.parameters / 1e6:.1f} M parameters, "
-        f"head of {count(model.head_rows)}, context {count(model.context)}"
+        f"head of {count(model.head_rows)}, {_context(model)}; {clean(model.path)}"
     )
+
+
+def _context(model: ModelFacts) -> str:
+    return f"context {count(model.context)}" if model.context < UNBOUNDED else "no limit of context"
 
 
 def _data(facts: Facts) -> list[str]:

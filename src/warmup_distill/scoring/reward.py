@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from warmup_distill.errors import ModelError
-from warmup_distill.models.chat import try_template
-from warmup_distill.models.loading import device, locate
+from warmup_distill.models.loading import device, load_tokenizer, load_weights
 
 
 class RewardModel:
@@ -19,20 +18,12 @@ class RewardModel:
     """
 
     def __init__(self, name: str, batch_size: int = 16) -> None:
-        where = locate(name)
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                where, trust_remote_code=False, use_safetensors=True
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"pairs.reward_model {name} cannot be loaded: {error}") from error
-        try_template(self.tokenizer)
-        if model.config.num_labels != 1:
-            raise ModelError(
-                f"pairs.reward_model {name} has {model.config.num_labels} outputs, expected one: "
-                "take a model trained to give a reward."
-            )
+            self.tokenizer: Any = load_tokenizer(name)
+            model = load_weights(AutoModelForSequenceClassification, name)
+        except ModelError as error:
+            raise ModelError(f"pairs.reward_model: {error}") from error
+        require_one_output(model, name)
         self.model = model.to(device()).eval()
         self.batch_size = batch_size
 
@@ -60,3 +51,12 @@ class RewardModel:
             {"role": "assistant", "content": completion},
         ]
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False))
+
+
+def require_one_output(model: Any, name: str) -> None:
+    """Raise a ModelError if a classification model gives more than one number."""
+    if model.config.num_labels != 1:
+        raise ModelError(
+            f"pairs.reward_model {name} has {model.config.num_labels} outputs, expected one: "
+            "take a model trained to give a reward."
+        )

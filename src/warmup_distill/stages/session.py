@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from warmup_distill.models.chat import require_same_rendering
 from warmup_distill.models.loading import (
+    context_of,
     load_config,
     load_generation_config,
     load_model,
@@ -51,8 +52,7 @@ class Session:
     def context(self) -> int:
         """Tokens that both models can read."""
         names = self.recipe.student, self.recipe.teacher
-        configs = (load_config(name).get_text_config() for name in names)
-        return min(int(config.max_position_embeddings) for config in configs)
+        return min(context_of(load_config(name)) for name in names)
 
     @cached_property
     def teacher(self) -> PreTrainedModel:

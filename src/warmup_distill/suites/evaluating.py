@@ -12,6 +12,7 @@ from warmup_distill.engines.drawing import draw
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
+from warmup_distill.models.loading import context_of
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import FinishReason
 from warmup_distill.scoring.metrics import METRICS
@@ -63,7 +64,7 @@ def evaluate_suite(
     profile = replace(profile, max_new_tokens=profile.max_new_tokens or suite.max_new_tokens)
     assert profile.max_new_tokens is not None
     prompts = [encode(tokenizer, profile, row, suite.ask) for row in rows]
-    context = int(model.config.get_text_config().max_position_embeddings)
+    context = context_of(model.config)
     kept = _fitting(rows, prompts, profile, context - profile.max_new_tokens)
     engine = TransformersEngine(model, model, vocabulary, batch_tokens, advance)
     drawn = draw(

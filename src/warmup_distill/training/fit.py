@@ -1,6 +1,5 @@
 """One training run of a stage: arguments from the recipe, a progress bar, a log, a model folder."""
 
-import importlib.util
 import json
 import logging
 from collections.abc import Sequence
@@ -13,12 +12,12 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
-from warmup_distill.errors import RecipeError
 from warmup_distill.models.saving import save_model
-from warmup_distill.recipe import LoraSection, TrainSection
+from warmup_distill.recipe import TrainSection
 from warmup_distill.store.artifacts import write_json, write_text
 from warmup_distill.store.fingerprints import digest
 from warmup_distill.store.stopping import asked, leave_if_asked
+from warmup_distill.training.adapters import with_lora
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.checkpoints import Sealing, newest_whole
 from warmup_distill.training.watch import Watch, Watched
@@ -67,7 +66,7 @@ def fit(
     """
     set_seed(seed)  # before the trainer does: adapters are drawn first
     original_dtype = model.dtype
-    policy = _with_lora(model, section.lora) if section.lora else model
+    policy = with_lora(model, section.lora) if section.lora else model
     scratch = folder.parent / "checkpoints" / folder.name
     about = {
         **section.model_dump(mode="json", exclude=FREE),
@@ -155,14 +154,6 @@ def training_arguments(
         logging_nan_inf_filter=False,  # a loss that is no number must show as one
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-
-
-def _with_lora(model: PreTrainedModel, section: LoraSection) -> Any:
-    if importlib.util.find_spec("peft") is None:
-        raise RecipeError("lora needs the extra `lora`: pip install 'warmup-distill[lora]'")
-    from peft import LoraConfig, get_peft_model
-
-    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **section.model_dump()))
 
 
 def _whole(policy: Any, *, merge: bool, dtype: torch.dtype) -> PreTrainedModel:

@@ -51,9 +51,21 @@ class PlainModel(PackedModel):
         assert isinstance(layout, Pack)
         groups = alike(layout.lengths, PADDING if self.habits.pads else 1.0)
         grids = [Grid(layout.lengths, ids.device, group) for group in groups]
-        states = [grid.unpad(self._states(grid.pad(ids))) for grid in grids]
+        states = []
+        for grid in grids:
+            self.start_anew()
+            states.append(grid.unpad(self._states(grid.pad(ids))))
         order = torch.cat([grid.rows[grid.cells] for grid in grids]).argsort()
         return torch.cat(states).index_select(0, order)
+
+    @torch.no_grad()
+    def start_anew(self) -> None:
+        """Make rotary positions forget the longest text so far, where they depend on lengths.
+
+        `transformers` keeps the frequencies of the longest text until a short one comes.
+        """
+        if not self.habits.pads:
+            self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device))
 
     def _states(self, ids: Tensor) -> Tensor:
         """[P, W] to [P, W, E], or to logits [P, W, V] where the model does not split."""

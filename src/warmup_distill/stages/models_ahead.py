@@ -1,0 +1,60 @@
+"""What can be known of a recipe's models before their weights are loaded."""
+
+from pathlib import Path
+
+from transformers import AutoModelForSequenceClassification
+
+from warmup_distill.engines.paths import Path as ModelPath
+from warmup_distill.engines.paths import path_ahead
+from warmup_distill.errors import ModelError
+from warmup_distill.models.loading import blank_model, load_config, load_weights, locate
+from warmup_distill.recipe import Recipe
+from warmup_distill.scoring.reward import require_one_output
+from warmup_distill.training.adapters import with_lora
+
+
+def require_models(recipe: Recipe) -> None:
+    """Hold folders against their configurations, and adapters and rewards against their models.
+
+    Raises:
+        ModelError: weights do not fit, a model does not read from left to right, adapters find
+            nothing to adapt, or a reward model gives no reward.
+    """
+    for name in dict.fromkeys((recipe.teacher, recipe.student)):
+        if is_here(name):
+            blank_model(name)
+        expected_path(name)
+    require_adapters(recipe)
+    reward = recipe.pairs.reward_model
+    if reward and is_here(reward):
+        blank = load_weights(AutoModelForSequenceClassification, reward, device_map="meta")
+        require_one_output(blank, reward)
+    elif reward:
+        load_config(reward)
+
+
+def expected_path(name: str) -> ModelPath | None:
+    """How a model will be run, as its miniature says; None where that says nothing."""
+    return path_ahead(load_config(name))
+
+
+def is_here(name: str) -> bool:
+    """Whether a model's files can be read without fetching them."""
+    return Path(locate(name)).is_dir()
+
+
+def require_adapters(recipe: Recipe) -> None:
+    """Raise a ModelError where a section's `lora` names parts that the student does not have."""
+    sections = {"warmup": recipe.warmup, "distill": recipe.distill, "cut": recipe.cut}
+    for name, section in sections.items():
+        if section is None or section.lora is None or not is_here(recipe.student):
+            continue
+        try:
+            with_lora(blank_model(recipe.student), section.lora)
+        except ValueError as error:
+            if isinstance(error, ModelError):
+                raise
+            raise ModelError(
+                f"{name}.lora does not fit {recipe.student}: {error}. Name the linear layers to "
+                "adapt in target_modules, such as [q_proj, v_proj]."
+            ) from error
