@@ -7,13 +7,11 @@ import naive
 import pytest
 import torch
 from conftest import VOCABULARY_SIZE, random_model
+from families import SMALL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import (
-    GraniteConfig,
-    GraniteForCausalLM,
-)
+from transformers import GraniteConfig, GraniteForCausalLM
 
 from warmup_distill.engines.score import score
 from warmup_distill.engines.transformers import TransformersEngine
@@ -260,13 +258,6 @@ def test_blocks_of_log_probabilities_have_the_gradients_of_all_at_once(
         _dpo_over_tree(model, rows).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     torch.testing.assert_close(gradients[0], gradients[1])
-
-
-SMALL = {
-    "vocab_size": VOCABULARY_SIZE, "hidden_size": 32, "intermediate_size": 48,
-    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
-    "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1,
-}  # fmt: skip
 
 
 def test_what_a_family_does_to_its_logits_is_done() -> None:
