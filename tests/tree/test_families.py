@@ -20,8 +20,11 @@ from transformers import (
     BloomConfig,
     DiffLlamaConfig,
     DogeConfig,
+    Gemma2Config,
     Llama4TextConfig,
     MambaConfig,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -33,6 +36,7 @@ from warmup_distill.losses import dpo
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.warmup import WarmupTrainer
+from warmup_distill.tree import attention, rules
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import Pack, pack_completions
 from warmup_distill.tree.pairs import CHOSEN, REJECTED, PairTree, plant
@@ -104,9 +108,11 @@ def as_pairs(reference: PreTrainedModel | None = None) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.parametrize("at_once", [2**24, 100], ids=["all at once", "in blocks"])
 def test_pair_trees_have_the_loss_and_the_gradients_of_separate_sequences(
-    family: str, vocabulary: Vocabulary
+    family: str, at_once: int, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rules, "LOGITS_AT_ONCE", at_once)
     model = family_model(family)
     wrapped, batch = TreeModel(model, vocabulary), plant(as_pairs(), keep_prefix=False)
     tree = PairTree(batch["prompts"], batch["owners"], batch["parts"])
@@ -191,6 +197,21 @@ def test_distillation_where_attention_is_capped_or_sunk_has_the_divergence_of_fu
     trainer.train()
     loss = trainer.state.log_history[0]["loss"]
     assert loss == pytest.approx(float(torch.cat(values).mean()), abs=1e-4)
+
+
+def test_models_inside_a_model_get_their_own_attention_back(vocabulary: Vocabulary) -> None:
+    """A text model that must not run by SDPA beside a vision model that does."""
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14, "projection_dim": 32}
+    text = Gemma2Config(**SMALL)
+    config = PaliGemmaConfig(vision_config=vision, text_config=text, projection_dim=32)
+    model = PaliGemmaForConditionalGeneration(config).eval()
+    model.set_attn_implementation({"": "sdpa", "text_config": "eager", "vision_config": "sdpa"})
+    with TreeModel(model, vocabulary).following():
+        assert model.config.text_config._attn_implementation == attention.NAME
+    assert model.config._attn_implementation == "sdpa"
+    assert model.config.text_config._attn_implementation == "eager"
+    assert model.config.vision_config._attn_implementation == "sdpa"
 
 
 REFUSED: list[tuple[PretrainedConfig, str]] = [

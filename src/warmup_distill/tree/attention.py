@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
 from warmup_distill.errors import ModelError
 from warmup_distill.tree.rules import Rules
@@ -68,10 +68,10 @@ def following_layouts(model: PreTrainedModel) -> AbstractContextManager[None]:
 @contextmanager
 def using(model: PreTrainedModel, name: str) -> Iterator[None]:
     """Let a model attend by the function of this name until the end of the block."""
-    before = model.config._attn_implementation
-    if before == name:
+    if model.config._attn_implementation == name:
         yield
         return
+    before = _implementations(model.config)
     model.set_attn_implementation(name)
     if model.config._attn_implementation != name:
         raise unsupported(type(model).__name__, "it does not use transformers' AttentionInterface")
@@ -79,6 +79,14 @@ def using(model: PreTrainedModel, name: str) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+def _implementations(config: PretrainedConfig) -> dict[str, Any]:
+    """By what a model attends, and the models inside it; what `set_attn_implementation` takes."""
+    inner = {name: getattr(config, name) for name in config.sub_configs}
+    return {"": config._attn_implementation} | {
+        name: _implementations(part) for name, part in inner.items() if part is not None
+    }
 
 
 def require_known(module: nn.Module, arguments: Mapping[str, Any]) -> None:

@@ -3,11 +3,17 @@
 Shape letters: P sequence, W query, U key, H query head, K key head, D head dimension.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+LOGITS_AT_ONCE = 2**24
+"""Attention logits held at one time where SDPA cannot be used, 64 MiB in float32."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,10 @@ def attention(
     Args:
         query, key, value: of the sequences side by side.
         rules: of the layer; its window is in `mask` already.
-        mask: what is seen, broadcast to [P, H, W, U]; causal if absent.
+        mask: what is seen, [..., W, U] broadcast to [P, H, W, U]; causal if absent.
     """
     if rules.softcap is not None or rules.sinks is not None:
-        return _by_hand(query, key, value, rules, mask)
+        return _in_blocks(query, key, value, rules, mask)
     return F.scaled_dot_product_attention(
         query,
         key,
@@ -62,17 +68,29 @@ def attention(
     )
 
 
-def _by_hand(
+def _in_blocks(
     query: Tensor, key: Tensor, value: Tensor, rules: Rules, mask: Tensor | None
 ) -> Tensor:
+    """A block of queries at a time; in the backward pass their logits are computed again."""
+    if mask is None:
+        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
+        mask = mask.tril()
+    size = max(1, LOGITS_AT_ONCE // (query.shape[0] * query.shape[1] * key.shape[2]))
+    blocks = zip(torch.split(query, size, 2), torch.split(mask, size, -2), strict=True)
+    attend: Callable[..., Tensor] = _by_hand
+    if torch.is_grad_enabled():
+        attend = partial(checkpoint, _by_hand, use_reentrant=False, preserve_rng_state=False)
+    outputs = [attend(queries, key, value, rules, seen) for queries, seen in blocks]
+    return torch.cat(outputs, dim=2)
+
+
+def _by_hand(query: Tensor, key: Tensor, value: Tensor, rules: Rules, mask: Tensor) -> Tensor:
     """As the `eager` attention of `transformers`, with the softmax in float32."""
     heads, steps = query.shape[1:3]
     kept = key.shape[1]
     rows = query.reshape(len(query), kept, -1, query.shape[-1])  # [P, K, H / K · W, D]
     logits = rules.bend((rows @ key.transpose(-1, -2)).float() * rules.scale)
     logits = logits.reshape(len(query), heads, steps, -1)  # [P, H, W, U]
-    if mask is None:
-        mask = logits.new_ones(logits.shape[-2:], dtype=torch.bool).tril()
     logits = logits.masked_fill(~mask, -torch.inf)
     if rules.sinks is not None:
         sinks = rules.sinks.float().reshape(-1, 1, 1).expand(*logits.shape[:-1], 1)
