@@ -107,8 +107,4 @@ def layer_of(module: nn.Module) -> int:
 
 
 def unsupported(name: str, why: str) -> ModelError:
-    return ModelError(
-        f"the token tree needs ordinary attention in every layer, but {name} has not: {why}. "
-        "Models of the Llama, Qwen2, Qwen3, Mistral, Gemma, Phi-3, OLMo, gpt-oss and GPT-2 "
-        "families work."
-    )
+    return ModelError(f"the token tree cannot follow the attention of {name}: {why}")
