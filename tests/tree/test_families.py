@@ -16,12 +16,14 @@ from families import CONFIGS, SMALL, family_model
 from test_training import arguments
 from torch import Tensor
 from transformers import (
+    AttentionInterface,
     AutoModelForCausalLM,
     BloomConfig,
     DiffLlamaConfig,
     DogeConfig,
     Gemma2Config,
     Llama4TextConfig,
+    LlamaConfig,
     MambaConfig,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
@@ -227,6 +229,7 @@ REFUSED: list[tuple[PretrainedConfig, str]] = [
     (BloomConfig(vocab_size=VOCABULARY_SIZE, hidden_size=32, n_layer=2, n_head=4), "Interface"),
     (DiffLlamaConfig(**SMALL), "4 times in all"),
     (DogeConfig(**SMALL), "a mask of its own"),
+    (LlamaConfig(**SMALL, is_causal=False), "it uses is_causal"),
     (Llama4TextConfig(**SMALL, attention_chunk_size=4), "a mask of its own"),
 ]
 
@@ -240,3 +243,28 @@ def test_attention_that_is_more_than_known_here_is_left_alone_before_anything_is
     with pytest.raises(ModelError, match=why):
         TreeModel(model, vocabulary)
     assert model.config._attn_implementation == before
+
+
+EFFECTS = [
+    {"position_bias": torch.zeros(1)},
+    {"block_indices": torch.zeros(1)},
+    {"cu_seq_lens_q": torch.zeros(2)},
+    {"is_causal": False},
+    {"attention_mask": torch.zeros(1, 1, 3, 3)},
+]
+
+
+@pytest.mark.parametrize("effect", EFFECTS, ids=lambda effect: next(iter(effect)))
+def test_arguments_of_attention_with_an_effect_that_is_not_known_here_are_refused(
+    effect: dict[str, Any],
+) -> None:
+    model = family_model("mistral")
+    layer = model.get_decoder().layers[0].self_attn
+    rows = [torch.zeros(1, heads, 3, 8) for heads in (4, 2, 2)]
+    attend, pack = AttentionInterface()[attention.NAME], Pack([3], CPU)
+    without = {"position_bias": None, "is_causal": True, "output_attentions": False, "dropout": 0.1}
+    plain = {"attention_mask": None, "layout": pack}
+    output, _ = attend(layer, *rows, **plain, **without)
+    assert output.shape == (1, 3, 4, 8)
+    with pytest.raises(ModelError, match="MistralAttention"):
+        attend(layer, *rows, **plain | effect)

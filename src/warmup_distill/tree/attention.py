@@ -71,22 +71,28 @@ def using(model: PreTrainedModel, name: str) -> Iterator[None]:
     if model.config._attn_implementation == name:
         yield
         return
-    before = _implementations(model.config)
-    model.set_attn_implementation(name)
-    if model.config._attn_implementation != name:
-        raise unsupported(type(model).__name__, "it does not use transformers' AttentionInterface")
+    before = [(config, config._attn_implementation) for config in _configs(model)]
     try:
+        model.set_attn_implementation(name)
+        if model.config._attn_implementation != name:
+            why = "it does not use transformers' AttentionInterface"
+            raise unsupported(type(model).__name__, why)
         yield
     finally:
-        model.set_attn_implementation(before)
+        for config, implementation in before:
+            config._attn_implementation = {"": implementation}
 
 
-def _implementations(config: PretrainedConfig) -> dict[str, Any]:
-    """By what a model attends, and the models inside it; what `set_attn_implementation` takes."""
-    inner = {name: getattr(config, name) for name in config.sub_configs}
-    return {"": config._attn_implementation} | {
-        name: _implementations(part) for name, part in inner.items() if part is not None
-    }
+def _configs(model: PreTrainedModel) -> list[PretrainedConfig]:
+    """All that say how a model and the models inside it attend, the outer ones first."""
+    found: list[PretrainedConfig] = []
+    waiting = [part.config for part in model.modules() if isinstance(part, PreTrainedModel)]
+    while waiting:
+        config = waiting.pop(0)
+        if not any(config is one for one in found):
+            found.append(config)
+            waiting += [part for name in config.sub_configs if (part := getattr(config, name))]
+    return found
 
 
 def require_known(module: nn.Module, arguments: Mapping[str, Any]) -> None:
