@@ -25,6 +25,7 @@ from transformers import (
     Llama4TextConfig,
     LlamaConfig,
     MambaConfig,
+    MistralConfig,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PretrainedConfig,
@@ -230,6 +231,7 @@ REFUSED: list[tuple[PretrainedConfig, str]] = [
     (DiffLlamaConfig(**SMALL), "4 times in all"),
     (DogeConfig(**SMALL), "a mask of its own"),
     (LlamaConfig(**SMALL, is_causal=False), "it uses is_causal"),
+    (MistralConfig(**SMALL, sliding_window=0), "a mask of its own"),  # it sees nothing at all
     (Llama4TextConfig(**SMALL, attention_chunk_size=4), "a mask of its own"),
 ]
 

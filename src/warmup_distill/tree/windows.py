@@ -64,7 +64,8 @@ def _mask(
     depths = torch.tensor(edges, device=device).clamp(min=0)
     pairs = depths[:, None], depths
     # Where a mask may not be skipped for a short text, there is more in it.
-    if allow_is_causal_skip and mask_function(0, 0, *pairs).equal(sees(local_size, *pairs)):
+    plain = allow_is_causal_skip and local_size != 0
+    if plain and mask_function(0, 0, *pairs).equal(sees(local_size, *pairs)):
         return torch.full(shape, size, dtype=torch.long, device=device)
     return torch.ones(shape, dtype=torch.bool, device=device)
 
