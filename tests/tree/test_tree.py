@@ -1,4 +1,4 @@
-"""The token tree against the naive reference, over random trees and three architectures."""
+"""The token tree against the naive reference, over random trees and five architectures."""
 
 import itertools
 from typing import Any
@@ -6,14 +6,12 @@ from typing import Any
 import naive
 import pytest
 import torch
-from conftest import VOCABULARY_SIZE, random_model
+from conftest import VOCABULARY_SIZE
+from families import SMALL, any_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import (
-    GraniteConfig,
-    GraniteForCausalLM,
-)
+from transformers import GraniteConfig, GraniteForCausalLM
 
 from warmup_distill.engines.score import score
 from warmup_distill.engines.transformers import TransformersEngine
@@ -27,9 +25,9 @@ from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import Pack, pack_completions
 from warmup_distill.tree.pairs import CHOSEN, PREFIX, REJECTED, PairTree, plant, split_to_rows
 
-KINDS = ["llama", "qwen2", "gpt2"]
+KINDS = ["llama", "qwen2", "gpt2", "gemma2", "gpt-oss"]
 VOCABULARY = Vocabulary(size=VOCABULARY_SIZE, eos_ids=frozenset({1}), pad_id=0)
-MODELS = {kind: (random_model(1, kind), random_model(2, kind)) for kind in KINDS}
+MODELS = {kind: (any_model(1, kind), any_model(2, kind)) for kind in KINDS}
 
 # From 1: the models' embedding of padding is zero, and so small a state is noise to a norm.
 ids = st.integers(1, VOCABULARY_SIZE - 1)
@@ -138,7 +136,7 @@ pairs = st.lists(
 def test_loss_and_every_gradient_of_pair_trees_are_those_of_separate_sequences(
     kind: str, rows: list[Any]
 ) -> None:
-    model = random_model(1, kind)
+    model = any_model(1, kind)
     fast = _dpo_over_tree(model, rows)
     fast.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -222,7 +220,7 @@ def test_packed_rows_hold_what_they_may_and_all_pairs_in_order(rows: list[Any], 
 def test_packed_chunked_divergences_have_the_value_and_gradients_of_full_logits(
     kind: str, divergence: Any, rows: list[Any], at_once: int
 ) -> None:
-    student, teacher = random_model(1, kind), random_model(2, kind)
+    student, teacher = any_model(1, kind), any_model(2, kind)
     ours, theirs = (TreeModel(model, VOCABULARY) for model in (student, teacher))
     batch = pack_completions(*zip(*rows, strict=True))
     pack = Pack(batch["lengths"].tolist(), torch.device("cpu"))
@@ -256,17 +254,10 @@ def test_blocks_of_log_probabilities_have_the_gradients_of_all_at_once(
     gradients = []
     for at_once in (2**25, 3 * VOCABULARY_SIZE):
         monkeypatch.setattr(packed, "LOGITS_AT_ONCE", at_once)
-        model = random_model(1, kind)
+        model = any_model(1, kind)
         _dpo_over_tree(model, rows).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     torch.testing.assert_close(gradients[0], gradients[1])
-
-
-SMALL = {
-    "vocab_size": VOCABULARY_SIZE, "hidden_size": 32, "intermediate_size": 48,
-    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
-    "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1,
-}  # fmt: skip
 
 
 def test_what_a_family_does_to_its_logits_is_done() -> None:
@@ -280,7 +271,7 @@ def test_what_a_family_does_to_its_logits_is_done() -> None:
 
 
 def test_the_users_model_gets_its_attention_back() -> None:
-    model = random_model(1)
+    model = any_model(1)
     before = model.config._attn_implementation
     engine = TransformersEngine(model, model, VOCABULARY, 1000)
     engine.sample([[5, 6, 7]], [[0]], max_new_tokens=4, temperature=1.0)

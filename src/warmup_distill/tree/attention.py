@@ -3,16 +3,21 @@
 Shape letters: S token of the packed row, H query head, K key head, D head dimension.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
 from warmup_distill.errors import ModelError
+from warmup_distill.tree.rules import Rules
 
 NAME = "warmup_distill_tree"
+
+WITHOUT_EFFECT = {"dropout", "sliding_window", "position_ids"}
+"""Arguments that change nothing here: completions are scored without dropout, windows are in the
+masks (see `windows.py`), and positions are for the packing of FlashAttention."""
 
 
 class Layout(Protocol):
@@ -23,7 +28,7 @@ class Layout(Protocol):
     longest: int
     """Tokens from the root to the deepest leaf."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
         """Attention of one layer: query [S, H, D], key and value [S, K, D]; returns [S, H, D]."""
 
 
@@ -34,48 +39,78 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     layout: Layout | None = None,
-    sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What `transformers` calls in every layer: query [1, H, S, D], key and value [1, K, S, D]."""
-    name = type(module).__name__
-    unknown = [n for n in ("softcap", "s_aux", "position_bias") if others.get(n) is not None]
-    if layout is None or unknown:
-        raise _unsupported(name, f"it uses {unknown[0]}" if unknown else "it hides our layout")
-    if sliding_window is not None and layout.longest > sliding_window:
-        raise _unsupported(
-            name,
-            f"it sees {sliding_window} tokens back, and the batch has {layout.longest}; shorten "
-            "max_new_tokens or the prompts to stay within",
-        )
+    require_known(module, others)
+    if layout is None:
+        raise unsupported(type(module).__name__, "it hides our layout")
+    if attention_mask is not None:
+        raise unsupported(type(module).__name__, "it makes a mask of its own")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
-    index: int = module.layer_idx  # type: ignore[assignment]
-    return layout.attend(index, rows[0], rows[1], rows[2], scale)[None], None
+    rules = Rules(scale, softcap, s_aux)
+    output = layout.attend(layer_of(module), rows[0], rows[1], rows[2], rules)
+    return output[None].contiguous(), None
 
 
 AttentionInterface.register(NAME, _attention)
 
 
-@contextmanager
-def following_layouts(model: PreTrainedModel) -> Iterator[None]:
+def following_layouts(model: PreTrainedModel) -> AbstractContextManager[None]:
     """Let a model's attention follow the layouts that it is given, until the end of the block."""
-    before = model.config._attn_implementation
-    if before == NAME:
+    return using(model, NAME)
+
+
+@contextmanager
+def using(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Let a model attend by the function of this name until the end of the block."""
+    if model.config._attn_implementation == name:
         yield
         return
-    model.set_attn_implementation(NAME)
-    if model.config._attn_implementation != NAME:
-        raise _unsupported(type(model).__name__, "it does not use transformers' AttentionInterface")
+    before = [(config, config._attn_implementation) for config in _configs(model)]
     try:
+        model.set_attn_implementation(name)
+        if model.config._attn_implementation != name:
+            why = "it does not use transformers' AttentionInterface"
+            raise unsupported(type(model).__name__, why)
         yield
     finally:
-        model.set_attn_implementation(before)
+        for config, implementation in before:
+            config._attn_implementation = {"": implementation}
 
 
-def _unsupported(name: str, why: str) -> ModelError:
-    return ModelError(
-        f"the token tree needs ordinary attention in every layer, but {name} has not: {why}. "
-        "Models of the Llama, Qwen2, Qwen3, Mistral, Phi-3, OLMo and GPT-2 families work."
-    )
+def _configs(model: PreTrainedModel) -> list[PretrainedConfig]:
+    """All that say how a model and the models inside it attend, the outer ones first."""
+    found: list[PretrainedConfig] = []
+    waiting = [part.config for part in model.modules() if isinstance(part, PreTrainedModel)]
+    while waiting:
+        config = waiting.pop(0)
+        if not any(config is one for one in found):
+            found.append(config)
+            waiting += [part for name in config.sub_configs if (part := getattr(config, name))]
+    return found
+
+
+def require_known(module: nn.Module, arguments: Mapping[str, Any]) -> None:
+    """Raise a ModelError if attention is asked for something that a tree does not do."""
+    for name in arguments.keys() - WITHOUT_EFFECT:
+        value = arguments[name]
+        harmless = value is not False if name == "is_causal" else value is None or value is False
+        if not harmless:
+            raise unsupported(type(module).__name__, f"it uses {name}")
+
+
+def layer_of(module: nn.Module) -> int:
+    """The number of the layer that a module attends for."""
+    index = getattr(module, "layer_idx", None)
+    if not isinstance(index, int):
+        raise unsupported(type(module).__name__, "it does not number its layers")
+    return index
+
+
+def unsupported(name: str, why: str) -> ModelError:
+    return ModelError(f"the token tree cannot follow the attention of {name}: {why}")

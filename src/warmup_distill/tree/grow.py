@@ -15,6 +15,8 @@ from torch import Tensor
 
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.pack import Grid, Pack
+from warmup_distill.tree.parts import Part, attend_part, join, with_sinks
+from warmup_distill.tree.rules import Rules, sees
 
 
 class TokenTree:
@@ -85,14 +87,16 @@ class TokenTree:
         self._lengths[: len(step.counts)] += step.counts
         return hidden
 
-    def layer(self, layer: int, key: Tensor) -> tuple[Tensor, Tensor]:
-        """The kept keys and values [B, K, T, D] of a layer, made when its first `key` comes."""
+    def layer(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The kept keys and values [B, K, T, D] of a layer, made when its first ones come."""
         if layer not in self._layers:
-            shape = len(self._owners), key.shape[1], self.capacity, key.shape[2]
-            # Zeros: what is masked has weight 0, and 0 times whatever was in memory may be nan.
-            pair = self._shelf.keep(key.new_zeros(shape)), self._shelf.keep(key.new_zeros(shape))
-            self._layers[layer] = pair
+            self._layers[layer] = self._empty(key), self._empty(value)
         return self._layers[layer]
+
+    def _empty(self, rows: Tensor) -> Tensor:
+        shape = len(self._owners), rows.shape[1], self.capacity, rows.shape[2]
+        # Zeros: what is masked has weight 0, and 0 times whatever was in memory may be nan.
+        return self._shelf.keep(rows.new_zeros(shape))
 
 
 class _Shelf:
@@ -136,12 +140,12 @@ class _Trunks(Pack):
         self.hidden = self.shelf.keep(model.hidden(ids, self)[self.grid.ends])
         """[P, E] after each prompt."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
         """See `Layout.attend`."""
         grids = (self.grid.pad(rows).transpose(1, 2).contiguous() for rows in (key, value))
         keys, values = (self.shelf.keep(grid) for grid in grids)
         self.layers[layer] = keys, values
-        return super().attend(layer, query, key, value, scale)
+        return super().attend(layer, query, key, value, rules)
 
 
 class _Work:
@@ -163,11 +167,14 @@ class _Work:
         self.full = int(trunks.depths[: len(used)].min())
         """Tokens that every trunk at work has."""
 
-    def layer(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys and values [trunk, K, W, D] of the trunks at work; what is padding beyond `full`."""
+    def layer(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [trunk, K, W, D] of the trunks at work."""
         keys, values = self.trunks.layers[layer]
-        count = self.shape[0]
-        return keys[:count], values[:count], self.trunks.unseen[:count, None, None, self.full :]
+        return keys[: self.shape[0]], values[: self.shape[0]]
+
+    def unseen(self) -> Tensor:
+        """[trunk, W − full], what is padding beyond `full`."""
+        return self.trunks.unseen[: self.shape[0], self.full :]
 
     def gather(self, rows: Tensor) -> Tensor:
         """[n, K, M, D] to [trunk, K, slot · M, D]; empty slots hold zeros."""
@@ -197,50 +204,61 @@ class _Step:
         self.longest = int(self.positions.max()) + 1
         self.width = int((lengths + self.counts).max())
         reach = self.places if self.grid is None else self.grid.pad(self.places)
-        seen_by_all = int(lengths.min()) + 1
-        columns = torch.arange(seen_by_all, self.width, device=device)
-        self.unseen = columns > reach.view(count, -1, 1)
+        self.reach = reach.view(count, -1)  # [n, T]
+        self.seen_by_all = int(lengths.min()) + 1
+        self._masks: dict[tuple[int | None, int], tuple[Tensor, Tensor]] = {}
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
         """See `Layout.attend`: trunk and branch apart, joined by their normalisers."""
-        keys, values = self.tree.layer(layer, key)
+        keys, values = self.tree.layer(layer, key, value)
         keys[self.rows, :, self.places] = key
         values[self.rows, :, self.places] = value
         count, heads = len(self.work.trunk), keys.shape[1]
         grid = query[:, None] if self.grid is None else self.grid.pad(query)  # [n, T, H, D]
         steps, groups = grid.shape[1], grid.shape[2] // heads
         split = grid.reshape(count, steps, heads, groups, -1)
-        rows = split.permute(0, 2, 3, 1, 4).flatten(2, 3) * scale
-        own = _partial(
-            rows,
-            keys[:count, :, : self.width],
-            values[:count, :, : self.width],
-            self.unseen[:, None, None].expand(-1, -1, groups, -1, -1).flatten(2, 3),
-        )
-        trunk = _partial(self.work.gather(rows), *self.work.layer(layer))
-        joined = _join(own, tuple(self.work.scatter(part) for part in trunk))
+        rows = split.permute(0, 2, 3, 1, 4).flatten(2, 3) * rules.scale
+        unseen, unseen_trunk = self._unseen(rules.window, groups)
+        own_keys, own_values = keys[:count, :, : self.width], values[:count, :, : self.width]
+        own = attend_part(rows, own_keys, own_values, unseen, rules)
+        trunk = attend_part(self.work.gather(rows), *self.work.layer(layer), unseen_trunk, rules)
+        if rules.sinks is not None:
+            sinks = rules.sinks.float().reshape(heads, -1, 1).expand(-1, -1, steps)
+            own = with_sinks(own, sinks.flatten(1)[..., None])
+        joined = join(own, Part(*map(self.work.scatter, trunk)))
         split = joined.to(query.dtype).reshape(count, heads, groups, steps, -1)
         output = split.permute(0, 3, 1, 2, 4).flatten(2, 3)  # [n, T, H, D]
         return output[:, 0] if self.grid is None else self.grid.unpad(output)
 
+    def _unseen(self, window: int | None, groups: int) -> tuple[Tensor, Tensor]:
+        """What is not seen of the last keys [n, 1, G · T, ·], and of the trunk's last keys.
 
-def _partial(
-    query: Tensor, key: Tensor, value: Tensor, unseen: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Attention to a part of the keys, not yet normalised: weighted sum, sum, maximum.
+        Made once a step: layers of one kind share it.
+        """
+        if (window, groups) not in self._masks:
+            self._masks[window, groups] = (
+                self._unseen_causally(groups)
+                if window is None
+                else self._unseen_through(window, groups)
+            )
+        return self._masks[window, groups]
 
-    `unseen` is about the last keys; those before are seen by all.
-    """
-    scores = (query @ key.transpose(-1, -2)).float()
-    if unseen.shape[-1]:
-        scores[..., -unseen.shape[-1] :].masked_fill_(unseen, -torch.inf)
-    top = scores.amax(-1, keepdim=True)
-    weights = scores.sub_(top).exp_()
-    return (weights.to(value.dtype) @ value).float(), weights.sum(-1, keepdim=True), top
+    def _unseen_causally(self, groups: int) -> tuple[Tensor, Tensor]:
+        columns = torch.arange(self.seen_by_all, self.width, device=self.reach.device)
+        own = columns > self.reach[..., None]
+        return _for_groups(own, groups), self.work.unseen()[:, None, None]
+
+    def _unseen_through(self, window: int, groups: int) -> tuple[Tensor, Tensor]:
+        trunks, trunk = self.work.trunks, self.work.trunk
+        roots = trunks.depths[trunk][:, None]
+        queries = (roots + self.reach)[..., None]
+        device = roots.device
+        own = sees(window, queries, (roots + torch.arange(self.width, device=device))[:, None])
+        padding = trunks.unseen[trunk][:, None]
+        seen = sees(window, queries, torch.arange(padding.shape[-1], device=device)) & ~padding
+        return _for_groups(~own, groups), self.work.gather(_for_groups(~seen, groups))
 
 
-def _join(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> Tensor:
-    """The attention to both parts together."""
-    top = torch.maximum(one[2], other[2])
-    a, b = (one[2] - top).exp(), (other[2] - top).exp()
-    return (a * one[0] + b * other[0]) / (a * one[1] + b * other[1])
+def _for_groups(mask: Tensor, groups: int) -> Tensor:
+    """[n, T, M] to [n, 1, G · T, M]."""
+    return mask[:, None, None].expand(-1, -1, groups, -1, -1).flatten(2, 3)

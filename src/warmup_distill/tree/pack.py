@@ -7,8 +7,9 @@ K key head, D head dimension.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from warmup_distill.tree.rules import Rules, attention, sees
 
 PADDING = 1.5
 """Sequences attend side by side up to so many times the length of the shortest of them."""
@@ -31,17 +32,21 @@ class Pack:
             order = torch.cat([group.rows[group.cells] for group in self._groups])
             self._back = order.argsort()
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
         """See `Layout.attend`. Padding is at the right, where no real token sees it."""
         if not self._groups:
-            return _attend(self.grid, query, key, value, scale)
-        outputs = [_attend(group, query, key, value, scale) for group in self._groups]
+            return _attend(self.grid, query, key, value, rules)
+        outputs = [_attend(group, query, key, value, rules) for group in self._groups]
         return torch.cat(outputs).index_select(0, self._back)
 
 
-def _attend(grid: "Grid", query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    padded = (grid.pad(rows).transpose(1, 2) for rows in (query, key, value))
-    return grid.unpad(scaled_attention(*padded, scale=scale).transpose(1, 2))
+def _attend(grid: "Grid", query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
+    query, key, value = (grid.pad(rows).transpose(1, 2) for rows in (query, key, value))
+    mask = None
+    if rules.window is not None:
+        places = torch.arange(grid.shape[1], device=query.device)
+        mask = sees(rules.window, places[:, None], places)
+    return grid.unpad(attention(query, key, value, rules, mask).transpose(1, 2))
 
 
 def alike(lengths: Sequence[int], factor: float) -> list[list[int]]:
@@ -91,21 +96,6 @@ class Grid:
         """[P, W, ...] to [S, ...], in the order of the sequences chosen."""
         flat = padded.reshape(-1, *padded.shape[2:])
         return flat if self.full else flat.index_select(0, self.cells)
-
-
-def scaled_attention(
-    query: Tensor, key: Tensor, value: Tensor, *, scale: float, mask: Tensor | None = None
-) -> Tensor:
-    """SDPA with grouped heads: [P, H, W, D] on [P, K, W', D]; causal where no mask is given."""
-    return F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=mask,
-        is_causal=mask is None,
-        scale=scale,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
 
 
 def pack_completions(

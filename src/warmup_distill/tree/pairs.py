@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from warmup_distill.tree.pack import Grid, Pack, pack_completions, scaled_attention
+from warmup_distill.tree.pack import Grid, Pack, pack_completions
+from warmup_distill.tree.rules import Rules, attention, sees
 
 PREFIX, CHOSEN, REJECTED = range(3)
 """The parts of a branch, in the order in which they stand in it."""
@@ -45,27 +46,36 @@ class PairTree:
         depths = prompts[self.owners][:, None] + depths
         self.positions = torch.cat([self.positions, branch.unpad(depths)])
         self.longest = int(self.positions.max()) + 1
+        self.depths = depths  # [B, L]
         earlier = places[None, :] <= places[:, None]
         related = (part[:, None, :] == PREFIX) | (part[:, None, :] == part[:, :, None])
         trunk = self.trunk.grid.real[self.owners][:, None].expand(-1, branch.shape[1], -1)
         self.mask = torch.cat([trunk, earlier & related], dim=-1)[:, None]  # [B, 1, L, W + L]
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def _mask(self, window: int | None) -> Tensor:
+        """What branches see through a window: by depth, since a branch has gaps between parts."""
+        if window is None:
+            return self.mask
+        trunk = torch.arange(self.trunk.grid.shape[1], device=self.depths.device)
+        keys = torch.cat([trunk.expand(len(self.depths), -1), self.depths], dim=-1)  # [B, W + L]
+        return self.mask & sees(window, self.depths[:, None, :, None], keys[:, None, None])
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
         """See `Layout.attend`: prompts causally, branches to their prompt and to themselves."""
         at, grid = self.split, self.trunk.grid
-        trunk = self.trunk.attend(layer, query[:at], key[:at], value[:at], scale)
+        trunk = self.trunk.attend(layer, query[:at], key[:at], value[:at], rules)
         if self.branch is None:
             return trunk
         keys, values = (
             torch.cat([grid.pad(rows[:at])[self.owners], self.branch.pad(rows[at:])], dim=1)
             for rows in (key, value)
         )
-        output = scaled_attention(
+        output = attention(
             self.branch.pad(query[at:]).transpose(1, 2),
             keys.transpose(1, 2),
             values.transpose(1, 2),
-            scale=scale,
-            mask=self.mask,
+            rules,
+            self._mask(rules.window),
         )
         return torch.cat([trunk, self.branch.unpad(output.transpose(1, 2))])
 
