@@ -37,7 +37,7 @@ from warmup_distill.errors import ModelError
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Check, Sample
 from warmup_distill.scoring.agreement import measure_agreement
-from warmup_distill.training.distill import DistillTrainer, collate_completions
+from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.warmup import WarmupTrainer
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.plain import Habits, PlainModel
@@ -159,7 +159,7 @@ def test_a_family_that_the_tree_does_not_know_is_exact_on_the_plain_path(
     for row in given:
         p, q = (_distributions(m, **row) for m in (teacher, student))
         expected.append((p.exp() * (p - q)).sum(-1).flatten())
-    close(distill.compute_loss(student, collate_completions(given)), torch.cat(expected).mean())
+    close(distill.compute_loss(student, distill.data_collator(given)), torch.cat(expected).mean())
 
 
 def _distributions(model: Any, prompt_ids: list[int], completion_ids: list[int]) -> Any:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
+from warmup_distill.engines.branches import grow_branches
 from warmup_distill.engines.decode import Row
-from warmup_distill.engines.plain import PlainBranches
 from warmup_distill.errors import ModelError
 from warmup_distill.models.miniature import miniature
 from warmup_distill.models.vocabulary import Vocabulary
@@ -111,6 +111,7 @@ def _find(model: PreTrainedModel, ahead: Path) -> Path:
     vocabulary = _whole_vocabulary(model)
     alone = _Alone(model, vocabulary)
     why = ahead.why or alone.fault(lambda: alone.compared(TreeModel(model, vocabulary)))
+    why = why or alone.fault(lambda: _growing(alone, TreeModel(model, vocabulary)))
     if why is None:
         return Path(why=None)
     if (left := alone.fault(alone.prefix)) is not None:
@@ -138,12 +139,19 @@ def _padding(alone: "_Alone", habits: Habits) -> Found:
 
 def _caching(alone: "_Alone", habits: Habits) -> Found:
     """Do tokens that are drawn one by one have the numbers of a whole forward?"""
-    model = PlainModel(alone.model, alone.vocabulary, replace(habits, pads=True))
-    prompt, drawn = alone.sequences[0], Row(stream=0, max_new_tokens=LONG - SHORT)
-    branches = PlainBranches(model, [prompt], [0], drawn.max_new_tokens)
-    branches.draw({0: drawn}, 0.0)
-    whole = PlainBranches(model, [prompt], [0], drawn.max_new_tokens).score({0: drawn.ids})
-    return torch.tensor(drawn.logprobs), torch.tensor(whole[0])
+    return _growing(alone, PlainModel(alone.model, alone.vocabulary, replace(habits, pads=True)))
+
+
+def _growing(alone: "_Alone", model: PackedModel) -> Found:
+    """Log-probabilities of tokens as they are drawn one by one, and scored all at once."""
+    prompts = [sequence[:SHORT] for sequence in alone.sequences]  # two side by side
+    rows = {i: Row(stream=i, max_new_tokens=LONG - SHORT) for i in range(len(prompts))}
+    with model.following():
+        grown, whole = (grow_branches(model, prompts, list(rows), LONG) for _ in range(2))
+        grown.draw(rows, 0.0)
+        scored = whole.score({i: row.ids for i, row in rows.items()})
+    drawn = [value for row in rows.values() for value in row.logprobs]
+    return torch.tensor(drawn), torch.tensor([value for i in rows for value in scored[i]])
 
 
 class _Alone:

@@ -41,7 +41,11 @@ def measure_agreement(
     mismatching, totals, tokens = 0, torch.zeros(3, dtype=torch.float64), 0
     lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
     for indices in batches_by_size(lengths, batch_tokens):
-        batch = pack_completions([prompts[i] for i in indices], [completions[i] for i in indices])
+        batch = pack_completions(
+            [prompts[i] for i in indices],
+            [completions[i] for i in indices],
+            to_the_end=model.by_length or teacher.by_length,
+        )
         q, p, forward, reverse = _compare(model, teacher, batch)
         counts = [len(completions[i]) for i in indices]
         for q_row, p_row in zip(torch.split(q, counts), torch.split(p, counts), strict=True):

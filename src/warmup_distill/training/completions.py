@@ -79,10 +79,19 @@ class StudentCompletions:
         student: being trained.
         settings: how often, and how they are drawn.
         process: number of this process, which draws numbers of its own.
+        to_the_end: see `pack_completions`.
     """
 
-    def __init__(self, student: PackedModel, settings: StudentShare, process: int = 0) -> None:
+    def __init__(
+        self,
+        student: PackedModel,
+        settings: StudentShare,
+        process: int = 0,
+        *,
+        to_the_end: bool = False,
+    ) -> None:
         self.student = student
+        self.to_the_end = to_the_end
         self.settings = settings
         self.process = process
         self.engine = TransformersEngine(
@@ -124,7 +133,8 @@ class StudentCompletions:
             rows = self._drawn(batch, place)
             if self.adaptive:
                 self.adaptive.buffer.extend(rows)
-        packed = pack_completions(*(list(column) for column in zip(*rows, strict=True)))
+        columns = (list(column) for column in zip(*rows, strict=True))
+        packed = pack_completions(*columns, to_the_end=self.to_the_end)
         return {name: values.to(batch["input_ids"].device) for name, values in packed.items()}
 
     def _drawn(self, batch: dict[str, Tensor], place: tuple[int, int]) -> list[Row]:
@@ -156,7 +166,7 @@ class StudentCompletions:
 def prompts_of(batch: dict[str, Tensor]) -> list[list[int]]:
     """The prompts of a packed batch."""
     rows = torch.split(batch["input_ids"], batch["lengths"].tolist())
-    sizes = (batch["lengths"] - batch["completion_lengths"] + 1).tolist()
+    sizes = batch["prompt_lengths"].tolist()
     return [row[:size].tolist() for row, size in zip(rows, sizes, strict=True)]
 
 

@@ -1,6 +1,7 @@
 """The distillation's trainer: a divergence from the teacher on given completions."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,9 +51,11 @@ class DistillTrainer(GloballyNormalizedTrainer):
         signals: TeacherSignals | None = None,
         **arguments: Any,
     ) -> None:
-        arguments.setdefault("data_collator", collate_completions)
         super().__init__(model=model, vocabulary=vocabulary, **arguments)
         self.teacher = packed_model(teacher, vocabulary) if teacher else None
+        by_length = self.policy.by_length or (self.teacher is not None and self.teacher.by_length)
+        if "data_collator" not in arguments:
+            self.data_collator: Any = partial(collate_completions, to_the_end=by_length)
         given = dict(options or {})
         self.schedule = TaidSchedule(**given) if objective == "taid" else None
         self.objective: Objective = Objective(
@@ -63,7 +66,9 @@ class DistillTrainer(GloballyNormalizedTrainer):
             temperature_squared=temperature_squared,
         )
         self.completions = (
-            StudentCompletions(self.policy, student_share, self.args.process_index)
+            StudentCompletions(
+                self.policy, student_share, self.args.process_index, to_the_end=by_length
+            )
             if student_share
             else None
         )
@@ -159,10 +164,13 @@ class DistillTrainer(GloballyNormalizedTrainer):
         return self.objective(reference, logits, ids, mask, **moving)
 
 
-def collate_completions(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+def collate_completions(
+    rows: Sequence[dict[str, Any]], *, to_the_end: bool = False
+) -> dict[str, Tensor]:
     """Rows of `prompt_ids` and `completion_ids`, packed, and their numbers if they have a `row`."""
     prompts = [row["prompt_ids"] for row in rows]
-    batch = pack_completions(prompts, [row["completion_ids"] for row in rows])
+    completions = [row["completion_ids"] for row in rows]
+    batch = pack_completions(prompts, completions, to_the_end=to_the_end)
     if "row" in rows[0]:
         batch["rows"] = torch.tensor([row["row"] for row in rows])
     return batch

@@ -17,6 +17,7 @@ from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.tree.attention import Layout
 from warmup_distill.tree.pack import Pack
+from warmup_distill.tree.packed import PackedModel
 from warmup_distill.tree.pairs import (
     CHOSEN,
     PREFIX,
@@ -70,7 +71,7 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         super().__init__(model=model, vocabulary=vocabulary, **arguments)
         if "data_collator" not in arguments:
             self.data_collator: Any = PairCollator(
-                keep_prefix=self.keep_prefix, row_tokens=row_tokens, shares=self.policy.shares
+                keep_prefix=self.keep_prefix, row_tokens=row_tokens, policy=self.policy
             )
         self.beta = beta
         self.preference = partial(PREFERENCES[loss], beta=beta, **options or {})
@@ -203,13 +204,14 @@ class PairCollator:
     """Pairs as packed rows of so many tokens at the most; see `tree.pairs.plant`.
 
     Args:
-        shares: whether the policy runs once what sequences share.
+        policy: trees are planted where it shares what sequences begin with.
     """
 
-    def __init__(self, *, keep_prefix: bool, row_tokens: int, shares: bool = True) -> None:
+    def __init__(self, *, keep_prefix: bool, row_tokens: int, policy: PackedModel) -> None:
         self.keep_prefix = keep_prefix
         self.row_tokens = row_tokens
-        self.plant = plant if shares else plant_apart
+        apart = partial(plant_apart, to_the_end=policy.by_length)
+        self.plant = plant if policy.shares else apart
 
     def __call__(self, pairs: Sequence[dict[str, Any]]) -> list[dict[str, Tensor]]:
         return [self._row(some) for some in split_to_rows(pairs, self.row_tokens)]

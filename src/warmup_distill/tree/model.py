@@ -25,6 +25,7 @@ class TreeModel(PackedModel):
     """
 
     shares = True
+    by_length = False
 
     def __init__(self, model: PreTrainedModel, vocabulary: Vocabulary) -> None:
         super().__init__(model, vocabulary)

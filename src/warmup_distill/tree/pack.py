@@ -99,14 +99,21 @@ class Grid:
 
 
 def pack_completions(
-    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    *,
+    to_the_end: bool = False,
 ) -> dict[str, Tensor]:
     """Prompts and completions end to end in one row.
 
+    Args:
+        to_the_end: keep the last token of each sequence, which predicts nothing and costs a step,
+            but which a model sees whose numbers hang on the length of the text.
+
     Returns:
-        input_ids [S]; lengths [P] of the sequences and completion_lengths [P] of what they end
-        with; for each completion token its id `targets` [N] and the place in the row that predicts
-        it, `predictors` [N]. The last token of a sequence predicts nothing and is left out.
+        input_ids [S]; lengths [P] of the sequences, prompt_lengths and completion_lengths [P] of
+        what they are made of; for each completion token its id `targets` [N] and the place in the
+        row that predicts it, `predictors` [N].
     """
     row: list[int] = []
     lengths: list[int] = []
@@ -116,11 +123,13 @@ def pack_completions(
         first = len(row) + len(prompt) - 1
         predictors += range(first, first + len(completion))
         targets += completion
-        row += [*prompt, *completion[:-1]]
-        lengths.append(len(prompt) + len(completion) - 1)
+        sequence = [*prompt, *completion] if to_the_end else [*prompt, *completion[:-1]]
+        row += sequence
+        lengths.append(len(sequence))
     return {
         "input_ids": torch.tensor(row),
         "lengths": torch.tensor(lengths),
+        "prompt_lengths": torch.tensor([len(prompt) for prompt in prompts]),
         "completion_lengths": torch.tensor([len(completion) for completion in completions]),
         "targets": torch.tensor(targets),
         "predictors": torch.tensor(predictors),

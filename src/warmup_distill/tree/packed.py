@@ -32,6 +32,9 @@ class PackedModel(abc.ABC):
 
     shares: bool
     """Whether sequences may share what they begin with; if not, layouts are `Pack`s alone."""
+    by_length: bool
+    """Whether a token's numbers hang on the length of its text: sequences are then run with their
+    last token, which others do without."""
 
     def __init__(self, model: PreTrainedModel, vocabulary: Vocabulary) -> None:
         self.model = model
@@ -60,7 +63,8 @@ class PackedModel(abc.ABC):
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> tuple[Tensor, Tensor]:
         """States [N, E] that predict each completion token, and these tokens' ids [N]."""
-        packed = {k: v.to(self.device) for k, v in pack_completions(prompts, completions).items()}
+        packed = pack_completions(prompts, completions, to_the_end=self.by_length)
+        packed = {k: v.to(self.device) for k, v in packed.items()}
         pack = Pack(packed["lengths"].tolist(), self.device)
         return self.hidden(packed["input_ids"], pack)[packed["predictors"]], packed["targets"]
 

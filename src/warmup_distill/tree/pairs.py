@@ -125,14 +125,21 @@ def plant(pairs: Sequence[dict[str, Any]], *, keep_prefix: bool) -> dict[str, Te
     }
 
 
-def plant_apart(pairs: Sequence[dict[str, Any]], *, keep_prefix: bool) -> dict[str, Tensor]:
+def plant_apart(
+    pairs: Sequence[dict[str, Any]], *, keep_prefix: bool, to_the_end: bool = False
+) -> dict[str, Tensor]:
     """Pairs as sequences end to end that share nothing, all chosen sides and then all rejected.
+
+    Args:
+        to_the_end: see `pack_completions`.
 
     Returns:
         As `plant`, with `lengths` [2B] for a `Pack` instead of prompts and parts.
     """
     sides = [pair["chosen_ids"] for pair in pairs] + [pair["rejected_ids"] for pair in pairs]
-    packed = pack_completions([pair["prompt_ids"] for pair in pairs] * 2, sides)
+    packed = pack_completions(
+        [pair["prompt_ids"] for pair in pairs] * 2, sides, to_the_end=to_the_end
+    )
     cuts = [pair["mismatch_index"] for pair in pairs] * 2
     numbers = [[number] * len(side) for number, side in enumerate(sides)]
     parts = [

@@ -45,6 +45,7 @@ class PlainModel(PackedModel):
     def __init__(self, model: PreTrainedModel, vocabulary: Vocabulary, habits: Habits) -> None:
         super().__init__(model, vocabulary)
         self.habits = habits
+        self.by_length = not habits.pads
 
     def hidden(self, ids: Tensor, layout: Layout) -> Tensor:
         """See `PackedModel.hidden`; padding stands at the right, where no real token sees it."""
