@@ -20,12 +20,14 @@ from warmup_distill.recipe.reading import dump_recipe
 from warmup_distill.stages.session import Session
 
 
-def no_weights(*_: Any, **__: Any) -> None:
-    raise AssertionError("weights were loaded")
-
-
 def test_the_page_says_what_a_run_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PreTrainedModel, "from_pretrained", no_weights)
+    loading = PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]
+
+    def on_meta_alone(kind: Any, *arguments: Any, **named: Any) -> Any:
+        assert named["device_map"] == "meta", "weights were loaded"
+        return loading(kind, *arguments, **named)
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(on_meta_alone))
     page, problems = plan(small_recipe(), tmp_path / "run", measured=False)
     assert problems == [] and not (tmp_path / "run").exists()
     for part in ("bundled:teacher: llama, 0.8 M parameters", "12 from bundled:problems",

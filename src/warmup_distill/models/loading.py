@@ -98,9 +98,15 @@ def load_model(name: str, dtype: DType = "float32") -> PreTrainedModel:
     Raises:
         ModelError: it cannot be found, or has no weights in safetensors.
     """
-    model = load_weights(AutoModelForCausalLM, name, dtype=getattr(torch, dtype))
+    model = load_weights(AutoModelForCausalLM, name, dtype=dtype_named(dtype))
     placed: PreTrainedModel = model.to(device()).eval()
     return placed
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """torch's own dtype of that name."""
+    found: torch.dtype = getattr(torch, name)
+    return found
 
 
 def load_weights(kind: Any, name: str, **arguments: Any) -> Any:

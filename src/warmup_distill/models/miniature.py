@@ -84,8 +84,9 @@ def _inside(config: PretrainedConfig) -> None:
             chosen = getattr(config, "num_experts_per_tok", None) or 2
             setattr(config, name, min(getattr(config, name), max(4, 2 * chosen)))
     config.vocab_size = TOKENS
-    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-        setattr(config, name, None)
+    for name, value in (("pad_token_id", 0), ("eos_token_id", 1), ("bos_token_id", 2)):
+        if getattr(config, name, None) is not None:
+            setattr(config, name, value)
 
 
 def _outside(config: PretrainedConfig) -> None:

@@ -1,7 +1,13 @@
 """Whether the weights of a model are those that its configuration describes."""
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors import safe_open
 
 from warmup_distill.errors import ModelError
 
@@ -37,6 +43,19 @@ def require_matching(name: str, report: Mapping[str, Any]) -> None:
             "model again with `save_pretrained` (without what wraps it, such as torch.compile or "
             "DDP), or put the config.json beside it that belongs to it."
         )
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """What most numbers of a model's folder are stored in; the tensors stay where they are."""
+    counts: Counter[str] = Counter()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118, the file is no mapping
+                tensor = file.get_slice(name)
+                counts[tensor.get_dtype()] += math.prod(tensor.get_shape())
+    kinds = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+    most = next((name for name, _ in counts.most_common() if name in kinds), "F32")
+    return kinds[most]
 
 
 def _named(tensors: Iterable[str]) -> str:

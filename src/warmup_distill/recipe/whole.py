@@ -21,7 +21,11 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, lt=2**31, json_schema_extra=unit("seed"))
     """Of sampling and training; the same recipe and seed give the same rollouts and pairs."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of both models' weights; margins near the threshold flip in bfloat16."""
+    """Of both models' weights; trainings then run in bfloat16 over float32 master weights.
+    Margins near the threshold flip in bfloat16."""
+    save_dtype: Literal["source", "float32", "bfloat16"] = "source"
+    """Of the weights that are saved; `source` is what the student came in. Small learning rates
+    move weights by less than bfloat16 can hold: take float32 where that matters."""
     control: bool = False
     """Also distil the student that was not warmed up, with the same budget and seed."""
     prompts: PromptsSection

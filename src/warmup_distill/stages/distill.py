@@ -50,7 +50,7 @@ def cut_student(session: Session) -> dict[str, int]:
     assert section is not None
     model = cut_layers(load_model(session.recipe.student), section.keep_layers)
     if not section.heal:
-        save_model(model, session.tokenizer, folder)
+        save_model(model, session.tokenizer, folder, session.saved_dtype)
         return {"rows": 0, "steps": 0}
     return _distill(session, model, section, folder)
 
@@ -71,6 +71,7 @@ def _distill(
         seed=session.recipe.seed,
         tokenizer=session.tokenizer,
         autocast=session.recipe.dtype == "bfloat16",
+        saved_dtype=session.saved_dtype,
         teacher=None if section.objective == "sft" else session.teacher,
         vocabulary=session.vocabulary,
         objective=section.objective,

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from warmup_distill.engines import Engine
+from warmup_distill.engines.paths import path_of
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import NumbersError
 from warmup_distill.recipe import RolloutsSection
 from warmup_distill.records import Check, Prompt, Rollout, Sample
+from warmup_distill.stages.models_ahead import expected_path
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import (
     part_path,
@@ -47,14 +50,13 @@ class Part:
         return [drawn[prompt.prompt_id] for prompt in self.prompts]
 
 
-def write_rollouts(session: Session) -> dict[str, int]:
+def write_rollouts(session: Session) -> dict[str, Any]:
     """Write rollouts/ part by part, keeping what is there, and return the counts."""
     parts = _parts(session)
     for stray in set((session.folder / "rollouts").glob("*")) - {part.path for part in parts}:
         stray.unlink()
     waiting = [part for part in parts if not part.is_current]
-    if waiting:
-        _write(session, waiting)
+    paths = _write(session, waiting) if waiting else _expected_paths(session)
     rollouts = [rollout for part in parts for rollout in read_records(part.path, Rollout)]
     return {
         "rollouts": len(rollouts),
@@ -65,7 +67,13 @@ def write_rollouts(session: Session) -> dict[str, int]:
         "continuations_truncated": sum(
             rollout.continuation_finish_reason == "length" for rollout in rollouts
         ),
+        "paths": paths,
     }
+
+
+def _expected_paths(session: Session) -> dict[str, str]:
+    names = {"student": session.student_name, "teacher": session.recipe.teacher}
+    return {role: str(expected_path(name)) for role, name in names.items()}
 
 
 def _parts(session: Session) -> list[Part]:
@@ -87,7 +95,8 @@ def _parts(session: Session) -> list[Part]:
     return parts
 
 
-def _write(session: Session, parts: Sequence[Part]) -> None:
+def _write(session: Session, parts: Sequence[Part]) -> dict[str, str]:
+    """Roll out what is waiting; returns how each model was run."""
     settings = session.recipe.rollouts
     # Every completion counts twice: once sampled, once checked and continued.
     total = 2 * settings.num_samples * sum(len(part.prompts) for part in parts)
@@ -105,6 +114,8 @@ def _write(session: Session, parts: Sequence[Part]) -> None:
             rollouts = roll_out(engine, part.prompts, settings, session.recipe.seed, samples)
             write_records(part.path, Rollout, rollouts, part.notes)
             leave_if_asked()
+    models = {"student": engine.student, "teacher": engine.teacher}
+    return {role: str(path_of(one.model)) for role, one in models.items()}
 
 
 def roll_out(

@@ -4,17 +4,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from warmup_distill.models.chat import require_same_rendering
 from warmup_distill.models.loading import (
     context_of,
+    dtype_named,
     load_config,
     load_generation_config,
     load_model,
     load_tokenizer,
+    locate,
 )
 from warmup_distill.models.vocabulary import Vocabulary, shared_vocabulary
+from warmup_distill.models.weights import stored_dtype
 from warmup_distill.recipe import Recipe
 from warmup_distill.store.fingerprints import fingerprints
 
@@ -61,6 +65,17 @@ class Session:
     @cached_property
     def _tokenizers(self) -> tuple[Any, Any]:
         return load_tokenizer(self.recipe.student), load_tokenizer(self.recipe.teacher)
+
+    @cached_property
+    def saved_dtype(self) -> torch.dtype:
+        """Of the weights that the run saves."""
+        if self.recipe.save_dtype != "source":
+            return dtype_named(self.recipe.save_dtype)
+        where = Path(locate(self.recipe.student))
+        if where.is_dir():
+            return stored_dtype(where)
+        stored = load_config(self.recipe.student).dtype
+        return stored if isinstance(stored, torch.dtype) else torch.float32
 
     @property
     def student_name(self) -> str:

@@ -29,7 +29,8 @@ def train_warmup(session: Session) -> dict[str, int]:
     held_out = hold_out(recipe.warmup.watch, prompts, recipe.rollouts.limit)
     rows = _rows(session, {prompt.prompt_id for prompt in held_out})
     if not rows:
-        save_model(session.student(), session.tokenizer, folder)
+        unchanged = load_model(session.student_name)
+        save_model(unchanged, session.tokenizer, folder, session.saved_dtype)
         return {"rows": 0, "steps": 0}
     counts = fit(
         WarmupTrainer,
@@ -40,6 +41,7 @@ def train_warmup(session: Session) -> dict[str, int]:
         seed=recipe.seed,
         tokenizer=session.tokenizer,
         autocast=recipe.dtype == "bfloat16",
+        saved_dtype=session.saved_dtype,
         watched=_watched(session, held_out) if held_out else None,
         vocabulary=session.vocabulary,
         beta=recipe.warmup.beta,

@@ -41,6 +41,7 @@ def fit(
     seed: int,
     tokenizer: Any,
     autocast: bool,
+    saved_dtype: torch.dtype = torch.float32,
     watched: Watched | None = None,
     **arguments: Any,
 ) -> dict[str, int]:
@@ -53,6 +54,7 @@ def fit(
         model: in float32; trained in place.
         rows: with a `row`, the number that names each of them in messages.
         autocast: run the forward passes in bfloat16.
+        saved_dtype: of the folder's weights.
         watched: examine the policy meanwhile, and keep its best point.
         arguments: what the trainer takes besides.
 
@@ -65,8 +67,7 @@ def fit(
         Stopped: a signal asked for it; the last step is saved.
     """
     set_seed(seed)  # before the trainer does: adapters are drawn first
-    original_dtype = model.dtype
-    policy = with_lora(model, section.lora) if section.lora else model
+    policy: Any = with_lora(model, section.lora) if section.lora else model
     scratch = folder.parent / "checkpoints" / folder.name
     about = {
         **section.model_dump(mode="json", exclude=FREE),
@@ -86,8 +87,8 @@ def fit(
     for callback in filter(None, callbacks):
         trainer.add_callback(callback)
     _train(trainer, newest_whole(scratch, about), watch)
-    trained = _whole(policy, merge=section.lora is not None, dtype=original_dtype)
-    save_model(trained, tokenizer, folder)
+    trained: Any = policy.merge_and_unload() if section.lora else policy
+    save_model(trained, tokenizer, folder, saved_dtype)
     history = [line for line in trainer.state.log_history if "loss" in line]
     write_text(folder / "trainer_log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
     if watch:
@@ -154,13 +155,6 @@ def training_arguments(
         logging_nan_inf_filter=False,  # a loss that is no number must show as one
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-
-
-def _whole(policy: Any, *, merge: bool, dtype: torch.dtype) -> PreTrainedModel:
-    """The trained model in its own dtype, adapters folded into the weights where there are any."""
-    model = policy.merge_and_unload() if merge else policy
-    whole: PreTrainedModel = model.to(dtype)
-    return whole
 
 
 class LeaveWhenAsked(TrainerCallback):
