@@ -53,7 +53,8 @@ SMALL: dict[str, Any] = {
     "embedding_size": 32, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4,
     "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
     "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "kv_lora_rank": 16,
-    "q_lora_rank": 16, "n_group": 1, "topk_group": 1, "rotary_dim": 8, "dropout": 0.0, "attention_dropout": 0.0,
+    "q_lora_rank": 16, "n_group": 1, "topk_group": 1, "rotary_dim": 8, "dropout": 0.0,
+    "attention_dropout": 0.0,
 }  # fmt: skip
 """Sizes by every name that families have for them; a configuration takes those it knows."""
 
@@ -252,6 +253,9 @@ def _arguments(folder: str, batch: int) -> TrainingArguments:
 
 
 _TEXT = {"bos_token_id": 2}
+LATENT = ("axk1", "axk2", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "kimi_linear", "minicpm3",
+          "longcat_flash", "youtu", "bailing_hybrid")  # fmt: skip
+"""Families with latent attention, in which every head has keys of its own."""
 CHANGES: dict[str, dict[str, Any]] = {
     "bert": {"is_decoder": True},
     "bert-generation": {"is_decoder": True},
@@ -275,21 +279,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "emu3": _TEXT,
     "mllama": _TEXT,
     "modernbert-decoder": _TEXT,
-    **dict.fromkeys(
-        (
-            "axk1",
-            "axk2",
-            "deepseek_v2",
-            "deepseek_v3",
-            "glm4_moe_lite",
-            "kimi_linear",
-            "minicpm3",
-            "longcat_flash",
-            "youtu",
-            "bailing_hybrid",
-        ),
-        {"num_key_value_heads": 4},
-    ),
+    **{family: {"num_key_value_heads": 4} for family in LATENT},
     "dbrx": {
         "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4},
         "n_heads": 4,

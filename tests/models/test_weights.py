@@ -183,3 +183,12 @@ def test_a_plan_says_how_each_model_is_run(tmp_path: Path) -> None:
     page, _ = plan(small_recipe(), tmp_path / "run", measured=False)
     assert page.count("; token tree") == 2
     assert str(path_ahead(load_config("bundled:student"))) == "token tree"
+
+
+def test_a_model_of_another_kind_is_named_as_one(student: Path, tmp_path: Path) -> None:
+    set_fields(student / "config.json", model_type="qwen2_vl", architectures=["Qwen2VL"])
+    for look in (blank_model, load_model):
+        with pytest.raises(ModelError, match=r"is a qwen2_vl model, which is no causal language"):
+            look(str(student))
+    _, problems = plan(small_recipe(student=str(student)), tmp_path / "run", measured=False)
+    assert len(problems) == 1 and "qwen2_vl" in problems[0] and len(problems[0]) < 500

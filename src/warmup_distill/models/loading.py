@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -66,6 +67,22 @@ def load_config(name: str) -> PretrainedConfig:
     return config
 
 
+def causal_config(name: str) -> PretrainedConfig:
+    """The configuration of a causal language model.
+
+    Raises:
+        ModelError: it cannot be found, or belongs to a model of another kind.
+    """
+    config = load_config(name)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(
+            f"{name} is a {config.model_type} model, which is no causal language model to "
+            "transformers: expected a model of text that continues it from left to right. Of a "
+            "model that also sees or hears, take the language model that it was made from."
+        )
+    return config
+
+
 def context_of(config: PretrainedConfig) -> int:
     """Tokens that a model reads, or `UNBOUNDED` where its configuration names no limit."""
     text = config.get_text_config(decoder=True)
@@ -115,8 +132,9 @@ def load_weights(kind: Any, name: str, **arguments: Any) -> Any:
     Raises:
         ModelError: it cannot be loaded, or tensors are missing, left over or of another shape.
     """
+    config = causal_config(name) if kind is AutoModelForCausalLM else load_config(name)
     model, report = _load(
-        kind, name, config=load_config(name), use_safetensors=True, output_loading_info=True,
+        kind, name, config=config, use_safetensors=True, output_loading_info=True,
         ignore_mismatched_sizes=True, **arguments,
     )  # fmt: skip
     require_matching(name, report)

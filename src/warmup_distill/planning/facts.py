@@ -13,7 +13,7 @@ from warmup_distill.data.sources import read_rows
 from warmup_distill.engines.paths import path_ahead
 from warmup_distill.errors import ModelError, WarmupDistillError
 from warmup_distill.models.chat import decode_prompt
-from warmup_distill.models.loading import context_of, load_config
+from warmup_distill.models.loading import causal_config, context_of
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.pipeline import require_fitting, require_folder
 from warmup_distill.recipe import Source
@@ -115,7 +115,7 @@ def gather(session: Session) -> Facts:
 
 def model_facts(name: str) -> ModelFacts:
     """The size of a model; its weights are not touched."""
-    config = load_config(name)
+    config = causal_config(name)
     try:
         return _facts(name, config)
     except (ValueError, AttributeError, KeyError, TypeError) as error:

@@ -7,7 +7,13 @@ from transformers import AutoModelForSequenceClassification
 from warmup_distill.engines.paths import Path as ModelPath
 from warmup_distill.engines.paths import path_ahead
 from warmup_distill.errors import ModelError
-from warmup_distill.models.loading import blank_model, load_config, load_weights, locate
+from warmup_distill.models.loading import (
+    blank_model,
+    causal_config,
+    load_config,
+    load_weights,
+    locate,
+)
 from warmup_distill.recipe import Recipe
 from warmup_distill.scoring.reward import require_one_output
 from warmup_distill.training.adapters import with_lora
@@ -35,7 +41,7 @@ def require_models(recipe: Recipe) -> None:
 
 def expected_path(name: str) -> ModelPath | None:
     """How a model will be run, as its miniature says; None where that says nothing."""
-    return path_ahead(load_config(name))
+    return path_ahead(causal_config(name))
 
 
 def is_here(name: str) -> bool:
