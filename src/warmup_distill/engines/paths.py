@@ -163,6 +163,9 @@ class _Alone:
         draw = torch.Generator().manual_seed(0)
         ids = torch.randint(first, vocabulary.size, (SHORT + LONG,), generator=draw)
         self.sequences = [part.tolist() for part in torch.split(ids, [SHORT, LONG])]
+        pad = model.config.get_text_config().pad_token_id
+        if isinstance(pad, int) and pad < vocabulary.size:
+            self.sequences[0][1] = pad  # some families count positions without it
 
     def compared(self, packed: PackedModel) -> Found:
         """Log-probabilities of the tokens after the first of each sequence: packed, and alone."""
