@@ -1,14 +1,13 @@
 """rollouts: prompts → student samples, checked and continued by the teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from warmup_distill.engines import Engine
 from warmup_distill.engines.paths import path_of
+from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import NumbersError
@@ -98,20 +97,23 @@ def _parts(session: Session) -> list[Part]:
 def _write(session: Session, parts: Sequence[Part]) -> dict[str, str]:
     """Roll out what is waiting; returns how each model was run."""
     settings = session.recipe.rollouts
-    # Every completion counts twice: once sampled, once checked and continued.
-    total = 2 * settings.num_samples * sum(len(part.prompts) for part in parts)
-    with tqdm(total=total, desc="rollouts", unit="completion") as bar:
+    longest = settings.num_samples * settings.max_new_tokens
+    # Every token counts at the most three times: sampled, checked, and drawn by the teacher.
+    total = 3 * longest * sum(len(part.prompts) for part in parts)
+    with Progress("rollouts", total) as progress:
         engine = TransformersEngine(
             session.student(),
             session.teacher,
             session.vocabulary,
             settings.batch_tokens,
-            advance=bar.update,
+            advance=progress.advance,
         )
         for part in parts:
             samples = part.samples()
-            bar.update(settings.num_samples * len(part.prompts) if samples else 0)
-            rollouts = roll_out(engine, part.prompts, settings, session.recipe.seed, samples)
+            rollouts = roll_out(
+                engine, part.prompts, settings, session.recipe.seed, samples,
+                done=lambda prompts: progress.settle(3 * longest * prompts),
+            )  # fmt: skip
             write_records(part.path, Rollout, rollouts, part.notes)
             leave_if_asked()
     models = {"student": engine.student, "teacher": engine.teacher}
@@ -124,6 +126,7 @@ def roll_out(
     settings: RolloutsSection,
     seed: int,
     samples: Sequence[list[Sample]] | None = None,
+    done: Callable[[int], object] = lambda prompts: None,
 ) -> list[Rollout]:
     """Sample, check and continue: the rollouts of some prompts, N for each, in order.
 
@@ -131,6 +134,7 @@ def roll_out(
 
     Args:
         samples: of each prompt, if they were drawn before.
+        done: called after each batch with the number of its prompts.
 
     Raises:
         NumbersError: a log-probability is not finite; the prompts are named.
@@ -146,6 +150,7 @@ def roll_out(
             names = ", ".join(prompt.prompt_id for prompt in some)
             raise NumbersError(f"{error} It came with the prompts {names}.") from error
         results |= dict(zip(batch, rollouts, strict=True))
+        done(len(batch))
     return [rollout for index in range(len(prompts)) for rollout in results[index]]
 
 
