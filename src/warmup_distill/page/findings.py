@@ -125,20 +125,19 @@ def _of_scores(scores: Sequence[Contrast]) -> str:
 
 
 _WHERE = {
-    "better": "nearer to its teacher by",
-    "worse": "further from its teacher by",
-    "unclear": "neither clearly nearer to its teacher nor further from it by",
+    "better": ("nearer to its teacher by", "all"),
+    "worse": ("further from its teacher by", "all"),
+    "unclear": ("neither clearly nearer to its teacher nor further from it by", "any of"),
 }
 
 
 def _of_distances(distances: Sequence[Contrast]) -> str:
     parts = []
-    for verdict, where in _WHERE.items():
+    for verdict, (where, every) in _WHERE.items():
         names = [one.measure.phrase for one in distances if one.verdict == verdict]
-        if names:
-            everything = f"all {len(names)} distances"
-            alike = len(names) == len(distances) > 1
-            parts.append(f"{where} {everything if alike else enumeration(names)}")
+        alike = len(names) == len(distances)
+        by = f"{every} {len(names)} distances" if alike else enumeration(names)
+        parts += [f"{where} {by}"] if names else []
     if not parts:
         return "the pairing of the distances from the teacher is not known"
     return f"the student is {enumeration(parts)}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _write(session: Session, parts: Sequence[Part]) -> dict[str, str]:
             samples = part.samples()
             rollouts = roll_out(
                 engine, part.prompts, settings, session.recipe.seed, samples,
-                done=lambda prompts: progress.settle(3 * longest * prompts),
+                settled=progress.settle,
             )  # fmt: skip
             write_records(part.path, Rollout, rollouts, part.notes)
             leave_if_asked()
@@ -126,7 +127,7 @@ def roll_out(
     settings: RolloutsSection,
     seed: int,
     samples: Sequence[list[Sample]] | None = None,
-    done: Callable[[int], object] = lambda prompts: None,
+    settled: Callable[[int], object] = lambda tokens: None,
 ) -> list[Rollout]:
     """Sample, check and continue: the rollouts of some prompts, N for each, in order.
 
@@ -134,7 +135,8 @@ def roll_out(
 
     Args:
         samples: of each prompt, if they were drawn before.
-        done: called after each batch with the number of its prompts.
+        settled: called with the tokens that the work just done takes at the most; that is three
+            times `max_new_tokens` for each completion in the end.
 
     Raises:
         NumbersError: a log-probability is not finite; the prompts are named.
@@ -145,12 +147,11 @@ def roll_out(
         some = [prompts[i] for i in batch]
         drawn = None if samples is None else [samples[i] for i in batch]
         try:
-            rollouts = _roll_out_batch(engine, some, settings, seed, drawn)
+            rollouts = _roll_out_batch(engine, some, settings, seed, drawn, settled)
         except NumbersError as error:
             names = ", ".join(prompt.prompt_id for prompt in some)
             raise NumbersError(f"{error} It came with the prompts {names}.") from error
         results |= dict(zip(batch, rollouts, strict=True))
-        done(len(batch))
     return [rollout for index in range(len(prompts)) for rollout in results[index]]
 
 
@@ -160,6 +161,7 @@ def _roll_out_batch(
     settings: RolloutsSection,
     seed: int,
     samples: Sequence[list[Sample]] | None,
+    settled: Callable[[int], object],
 ) -> list[list[Rollout]]:
     def streams(role: str) -> list[list[int]]:
         numbers = range(settings.num_samples)
@@ -173,6 +175,8 @@ def _roll_out_batch(
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
         )
+    most, drawn = settings.max_new_tokens, [len(one.ids) for one in chain(*samples)]
+    settled(sum(2 * most - length for length in drawn))  # no more are checked than were drawn
     checks = engine.check_and_continue(
         ids,
         samples,
@@ -182,6 +186,7 @@ def _roll_out_batch(
         temperature=settings.continuation_temperature,
         stop_at_mismatch=settings.stop_at_mismatch,
     )
+    settled(sum(most + length for length in drawn))
     return [
         [
             _rollout(prompt.prompt_id, i, sample, check)
