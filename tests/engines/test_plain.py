@@ -36,8 +36,8 @@ from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import ModelError
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Check, Sample
-from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.scoring.agreement import agreement, measure_distances
+from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.warmup import WarmupTrainer
 from warmup_distill.tree.model import TreeModel
 from warmup_distill.tree.plain import Habits, PlainModel
