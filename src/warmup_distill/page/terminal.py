@@ -13,6 +13,7 @@ from warmup_distill.page.table import TableRow, caption, table_rows
 from warmup_distill.page.words import clean, decimal
 
 WIDTH = 80
+"""Columns of a terminal that hold every table whole."""
 EFFECT = ("effect of the warm-up", "  95% interval, from", "  to")
 
 
