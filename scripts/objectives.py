@@ -9,11 +9,12 @@ Markdown table; docs/objectives.md keeps it.
 
 import argparse
 import json
-import math
 import shutil
 import statistics
 from pathlib import Path
 from typing import Any
+
+from scipy import stats
 
 from warmup_distill.pipeline import opened, run_stage
 from warmup_distill.recipe import Recipe
@@ -36,9 +37,6 @@ VARIANTS["reverse_kl, half on-policy"] = {
     "objective": "reverse_kl",
     "completions": {"student_share": 0.5},
 }
-
-STUDENT_T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Two-sided 95% quantile of Student's t by the number of seeds."""
 
 
 def recipe_for(seed: int, **distill: Any) -> Recipe:
@@ -103,9 +101,9 @@ def row(name: str, folders: list[Path]) -> str:
 def interval(paired: list[float]) -> str:
     """Mean of the paired differences and the 95% interval over seeds."""
     mean = statistics.fmean(paired)
-    if len(paired) not in STUDENT_T_95:
+    if len(paired) < 2:
         return f"{mean:+.1f}"
-    half = STUDENT_T_95[len(paired)] * statistics.stdev(paired) / math.sqrt(len(paired))
+    half = stats.t.ppf(0.975, len(paired) - 1) * stats.sem(paired)
     return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
 
 

@@ -106,9 +106,21 @@ class Prediction:
     benchmark: str
     decoding: Literal["greedy", "sampled"]
     prompt_id: str
+    sample_index: int
+    """Which of the prompt's completions in this decoding, from 0."""
     prediction: str
     reference: str | None
     answer: str | None
     value: float
     """0 or 100 for accuracy, 0 to 100 for Rouge-L."""
     finish_reason: FinishReason
+    tokens: int
+    """Of the completion, end-of-sequence included."""
+    has_mismatch: bool | None
+    """Whether the teacher found a mismatch; it and the sums are None where it did not look."""
+    margin: float | None
+    """log q − log p, summed over the tokens, nats."""
+    forward_kl: float | None
+    """KL(teacher ‖ model), summed over the tokens, nats."""
+    reverse_kl: float | None
+    """KL(model ‖ teacher), summed over the tokens, nats."""

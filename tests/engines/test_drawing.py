@@ -8,6 +8,7 @@ from conftest import random_model
 from test_training import ROWS
 
 from warmup_distill.engines import drawing
+from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.store.stopping import Stopped
@@ -31,19 +32,25 @@ class Asked:
 
 
 def draw(folder: Path, vocabulary: Vocabulary, batch_tokens: int, **settings: Any) -> Any:
-    """What was drawn, and how many completions the progress bar heard of."""
+    """What was drawn, and how many tokens the progress bar heard of."""
     heard: list[int] = []
     model = random_model(1)
-    engine = TransformersEngine(model, model, vocabulary, batch_tokens, heard.append)
     settings = {"model": "a", "max_new_tokens": 8, "temperature": 1.0} | settings
-    return drawing.draw(engine, PROMPTS, STREAMS, folder, **settings), sum(heard)
+    with Progress("drawing", 8 * 8) as progress:
+        progress.advance = heard.append  # type: ignore[method-assign]
+        engine = TransformersEngine(model, model, vocabulary, batch_tokens, progress.advance)
+        return drawing.draw(engine, PROMPTS, STREAMS, folder, progress, **settings), sum(heard)
+
+
+def tokens(drawn: Any) -> int:
+    return sum(len(one.completion_ids) for group in drawn for one in group)
 
 
 def test_an_interruption_keeps_what_was_drawn(
     vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, heard = draw(tmp_path / "whole", vocabulary, 9999)
-    assert heard == 8 and [len(group) for group in whole] == [2, 2, 2, 2]
+    assert heard == tokens(whole) and [len(group) for group in whole] == [2, 2, 2, 2]
     with monkeypatch.context() as patch:
         patch.setattr(drawing, "leave_if_asked", Asked(2))
         with pytest.raises(Stopped):
@@ -58,7 +65,7 @@ def test_an_interruption_keeps_what_was_drawn(
         lambda self, prompts, *a, **n: asked.extend(prompts) or sample(self, prompts, *a, **n),
     )
     found, heard = draw(tmp_path / "parts", vocabulary, 9999)
-    assert found == whole and heard == 8
+    assert found == whole and heard == tokens(whole)
     assert len(asked) == 2 and all(prompt in PROMPTS for prompt in asked)
     assert all(path.stat().st_mtime_ns == made for path, made in kept.items())
 

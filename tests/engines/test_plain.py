@@ -36,7 +36,7 @@ from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import ModelError
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Check, Sample
-from warmup_distill.scoring.agreement import measure_agreement
+from warmup_distill.scoring.agreement import agreement, measure_distances
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.warmup import WarmupTrainer
 from warmup_distill.tree.model import TreeModel
@@ -218,7 +218,7 @@ def test_a_student_on_one_path_learns_from_a_teacher_on_the_other(vocabulary: Vo
         for sample, check in zip(some, found, strict=True):
             close(check.teacher_logprobs, alone(teacher, prompt, sample.ids))
     engine = TransformersEngine(student, teacher, vocabulary, 4096)
-    found = measure_agreement(
+    distances = measure_distances(
         engine.student, engine.teacher, PROMPTS, [some[0].ids for some in samples],
         margin_threshold=1.0, batch_tokens=64,
     )  # fmt: skip
@@ -227,7 +227,7 @@ def test_a_student_on_one_path_learns_from_a_teacher_on_the_other(vocabulary: Vo
             alone(student, prompt, some[0].ids) - alone(teacher, prompt, some[0].ids)
             for prompt, some in zip(PROMPTS, samples, strict=True)
         ])  # fmt: skip
-    assert found.mean_margin == pytest.approx(float(margins.mean()), abs=1e-4)
+    assert agreement(distances).mean_margin == pytest.approx(float(margins.mean()), abs=1e-4)
 
 
 @pytest.mark.parametrize("keep_prefix", [False, True])

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,17 +15,20 @@ from transformers import PreTrainedTokenizerFast
 
 from warmup_distill.bundled.problems import Habit, Problem, draw
 from warmup_distill.recipe import Recipe
-from warmup_distill.records import Pair, Prompt, Rollout
-from warmup_distill.store.artifacts import write_json, write_parts
+from warmup_distill.records import Pair, Prediction, Prompt, Rollout
+from warmup_distill.store.artifacts import read_records, write_json, write_parts, write_records
 
 HABITS: tuple[Habit, ...] = ("none", "wording", "skip", "slip")
 
-SCORES = {
-    "student": (71.3, 1.4, 28.9, 1.4, 0.70, 0.412, 0.381, 0.527),
-    "warmup": (67.7, 1.5, 43.7, 1.6, 0.56, 0.287, 0.302, 0.391),
-    "control": (71.2, 1.4, 38.1, 1.5, 0.62, 0.331, 0.295, 0.418),
-    "distill": (71.6, 1.4, 46.0, 1.6, 0.49, 0.214, 0.226, 0.304),
+MODELS = {
+    "student": (0.71, 0.29, 0.70, 2.3),
+    "warmup": (0.70, 0.37, 0.61, 0.91),
+    "control": (0.71, 0.38, 0.60, 0.75),
+    "distill": (0.71, 0.44, 0.55, 0.69),
 }
+"""Chance of a right answer, greedy and sampled, of a mismatch, and nats per token."""
+
+BENCHMARK = "problems-test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +95,7 @@ def make_run(
     write_parts(folder / "rollouts", Rollout, rollouts)
     write_parts(folder / "pairs", Pair, pairs)
     _write_logs(folder, rng)
-    _write_scores(folder)
+    write_scores(folder)
     write_json(folder / "manifest.json", _manifest(prompts, len(rollouts), len(pairs), extras))
 
 
@@ -182,25 +186,83 @@ def _write_logs(folder: Path, rng: random.Random) -> None:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def _write_scores(folder: Path) -> None:
-    for model, numbers in SCORES.items():
-        greedy, greedy_error, sampled, sampled_error, share, margin, forward, reverse = numbers
-        result = {
-            "model": model,
-            "benchmark": "problems-test",
-            "metric": "accuracy",
-            "prompts": 1000,
-            "greedy": {"mean": greedy, "standard_error": greedy_error},
-            "sampled": {"mean": sampled, "standard_error": sampled_error},
-            "agreement": {
-                "samples": 500,
-                "mismatch_share": share,
-                "mean_margin": margin,
-                "forward_kl": forward,
-                "reverse_kl": reverse,
-            },
-        }
-        write_json(folder / "evaluate" / model / "problems-test.json", result)
+def write_scores(
+    folder: Path, *, benchmark: str = BENCHMARK, prompts: int = 400, samples: int = 1,
+    checked: int = 300, seed: int = 0,
+) -> None:  # fmt: skip
+    """Results of all models on a benchmark, each with the same random numbers."""
+    for model, (greedy, sampled, mismatch, nats) in MODELS.items():
+        rng = random.Random(seed)
+        rows = []
+        for number in range(prompts):
+            hard, habit, luck = rng.random(), rng.lognormvariate(0, 0.5), rng.gauss(0, 0.05)
+            rows.append(_prediction(benchmark, number, None, 100.0 * (hard < greedy), 0.0))
+            for index in range(samples):
+                chance, length = rng.random(), rng.randint(30, 60)
+                one = _prediction(benchmark, number, index, 100.0 * (chance < sampled), nats)
+                if number < checked:
+                    total = length * max(0.0, nats * (habit + luck * rng.random()))
+                    one |= {"tokens": length, "has_mismatch": chance > 1 - mismatch}
+                    one |= {"margin": total, "forward_kl": 0.5 * total, "reverse_kl": 0.9 * total}
+                rows.append(one)
+        predictions = [Prediction(**row) for row in rows]
+        write_json(folder / "evaluate" / model / f"{benchmark}.json", _result(model, predictions))
+        path = folder / "evaluate" / model / "predictions.parquet"
+        before = read_records(path, Prediction) if path.exists() else []
+        write_records(path, Prediction, [*before, *predictions])
+
+
+def _prediction(
+    benchmark: str, number: int, sample: int | None, value: float, nats: float
+) -> dict[str, Any]:
+    return {
+        "benchmark": benchmark,
+        "decoding": "greedy" if sample is None else "sampled",
+        "prompt_id": f"test-{number:06d}",
+        "sample_index": sample or 0,
+        "prediction": "#### 1",
+        "reference": None,
+        "answer": "1",
+        "value": value,
+        "finish_reason": "eos",
+        "tokens": 40,
+        "has_mismatch": None,
+        "margin": None,
+        "forward_kl": None,
+        "reverse_kl": None,
+    }
+
+
+def _result(model: str, predictions: list[Prediction]) -> dict[str, Any]:
+    checked = [one for one in predictions if one.has_mismatch is not None]
+    tokens = sum(one.tokens for one in checked)
+    sampled = [one.sample_index for one in predictions if one.decoding == "sampled"]
+    return {
+        "model": model,
+        "benchmark": predictions[0].benchmark,
+        "metric": "accuracy",
+        "prompts": len({one.prompt_id for one in predictions}),
+        "samples": 1 + max(sampled),
+        "greedy": _score(predictions, "greedy"),
+        "sampled": _score(predictions, "sampled"),
+        "agreement": {
+            "samples": len(checked),
+            "mismatch_share": statistics.fmean(bool(one.has_mismatch) for one in checked),
+            "mean_margin": sum(one.margin or 0 for one in checked) / tokens,
+            "forward_kl": sum(one.forward_kl or 0 for one in checked) / tokens,
+            "reverse_kl": sum(one.reverse_kl or 0 for one in checked) / tokens,
+        },
+    }
+
+
+def _score(predictions: list[Prediction], decoding: str) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for one in predictions:
+        if one.decoding == decoding:
+            values.setdefault(one.prompt_id, []).append(one.value)
+    means = [statistics.fmean(some) for some in values.values()]
+    error = statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else 0.0
+    return {"mean": statistics.fmean(means), "standard_error": error, "truncated": 0}
 
 
 def _manifest(prompts: int, rollouts: int, pairs: int, extras: Extras) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_run import Extras, make_recipe, make_run, make_tokenizer
 
-from warmup_distill.page import charts, words
+from warmup_distill.page import axes, charts, words
 from warmup_distill.page.cards import make_card, token_texts, verdict_of
-from warmup_distill.page.mismatches import survey_rollouts
-from warmup_distill.page.table import Score, TableRow, findings, table_rows
+from warmup_distill.page.mismatches import mismatch_charts, survey_rollouts
+from warmup_distill.page.table import table_rows
+from warmup_distill.page.training import trainings
 from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.stages.report import make_report
 from warmup_distill.store.artifacts import read_json, read_parts, write_json, write_parts
@@ -79,22 +81,6 @@ def rollout(margins: list[float], mismatch_index: int | None) -> Rollout:
     )
 
 
-def row(model: str, mean: float, error: float) -> TableRow:
-    return TableRow(
-        benchmark="b",
-        metric="accuracy",
-        prompts=100,
-        model=model,
-        label=model,
-        greedy=None,
-        sampled=Score(mean=mean, standard_error=error),
-        mismatch_share=None,
-        mean_margin=None,
-        forward_kl=None,
-        reverse_kl=None,
-    )
-
-
 def report(folder: Path, tokenizer: Any, **sections: Any) -> tuple[str, dict[str, Any]]:
     make_report(folder, make_recipe(**sections), tokenizer)
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
@@ -133,7 +119,13 @@ def test_survey_loses_nothing_and_its_curve_never_rises(
 
     survey = survey_rollouts([rollout(one, first(one)) for one in all_margins], threshold)
     shares = [share for _, share in survey.curve]
-    assert sum(survey.margin_histogram.counts) == sum(map(len, all_margins))
+    margins = survey.margin_histogram
+    beyond = [
+        sum(value <= -10 for one in all_margins for value in one),
+        sum(value > max(20, 2 * threshold) for one in all_margins for value in one),
+    ]
+    assert [margins.below, margins.above] == beyond
+    assert sum(margins.counts) == sum(map(len, all_margins)) - sum(beyond)
     assert sum(survey.index_histogram.counts) == survey.mismatching
     assert shares == sorted(shares, reverse=True)
     assert math.isclose(dict(survey.curve)[threshold], survey.mismatching / survey.samples)
@@ -141,7 +133,7 @@ def test_survey_loses_nothing_and_its_curve_never_rises(
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
 def test_axis_puts_its_ticks_inside_and_in_order(low: float, span: float) -> None:
-    axis = charts.Axis(label="x", low=low, high=low + span, start=70, end=500)
+    axis = axes.Axis(label="x", low=low, high=low + span, start=70, end=500)
     positions = [at for at, _ in axis.ticks]
     assert positions == sorted(positions)
     assert all(70 <= at <= 500 for at in positions)
@@ -169,19 +161,74 @@ def test_bars_stand_on_the_base_and_a_single_count_shows_on_a_logarithmic_scale(
     )
     assert [bar.label for bar in chart.bars] == ["0 1 1", "2 3 1000"]
     assert [bar.strong for bar in chart.bars] == [False, True]
-    assert all(math.isclose(bar.y + bar.height, charts.BOTTOM) for bar in chart.bars)
+    assert all(math.isclose(bar.y + bar.height, axes.BOTTOM) for bar in chart.bars)
     assert chart.bars[0].height > 5
 
 
-def test_finding_compares_with_twice_the_error_of_the_difference() -> None:
-    # standard errors 3 and 4 make 5 together, so a difference must exceed 10
-    (clear,) = findings([row("control", 40, 3), row("distill", 50.5, 4)])
-    (close,) = findings([row("control", 40, 3), row("distill", 49.5, 4)])
-    (worse,) = findings([row("control", 40, 3), row("distill", 29.0, 4)])
-    assert (clear.answer, clear.difference, clear.standard_error) == ("yes", 10.5, 5.0)
-    assert close.answer == "no clear difference"
-    assert worse.answer == "no, it hurt"
-    assert findings([row("distill", 50, 1)]) == []
+def test_what_is_beyond_the_scale_stands_apart_and_says_so() -> None:
+    margins = [-30.0, -10.0, 0.2, 0.3, 20.0, 20.1, 90.0]
+    survey = survey_rollouts([rollout(margins[:5], 4), rollout(margins[5:], 0)], threshold=4.0)
+    histogram = survey.margin_histogram
+    assert (histogram.below, histogram.above) == (2, 2)
+    assert (histogram.start, histogram.end, sum(histogram.counts)) == (-10, 20, 3)
+    chart = mismatch_charts(survey, stopped=False)[1]
+    assert isinstance(chart, charts.Chart)
+    apart = {bar.beyond: bar for bar in chart.bars if bar.beyond}
+    assert list(apart) == ["≤ −10", "> 20"]
+    assert apart["≤ −10"].label == "−10.0 nats and less: 2 tokens"
+    assert apart["> 20"].label == "more than 20.0 nats: 2 tokens"
+    assert not apart["≤ −10"].strong and apart["> 20"].strong
+    others = [bar for bar in chart.bars if not bar.beyond]
+    assert apart["≤ −10"].x + apart["≤ −10"].width < chart.x.start <= min(bar.x for bar in others)
+    assert max(bar.x + bar.width for bar in others) <= chart.x.end < apart["> 20"].x
+    assert "stands apart" in (chart.note or "")
+
+
+def test_a_survey_of_margins_that_are_all_beyond_draws() -> None:
+    survey = survey_rollouts([rollout([30.0] * 5, 0)], threshold=4.0)
+    chart = mismatch_charts(survey, stopped=True)[1]
+    assert isinstance(chart, charts.Chart)
+    assert [bar.beyond for bar in chart.bars] == ["> 20"]
+
+
+@given(st.integers(1, 40), st.floats(0.01, 5))
+def test_no_label_lies_on_a_curve(points: int, level: float) -> None:
+    """Labels of marks stand above the plot, or outside the drawing where they would cross it."""
+    chart = charts.line_chart(
+        [charts.Series(name="loss", points=[(step + 1, level) for step in range(points)])],
+        title="t",
+        summary="s",
+        x_label="step",
+        y_label="y",
+        x_mark=(1, "start"),
+        y_mark=(level, "level"),
+        whole=True,
+    )
+    assert chart.levels == ["level"]
+    assert all(rule.upright or rule.label in chart.levels for rule in chart.rules)
+    ticks = [label for _, label in chart.x.ticks]
+    assert len(set(ticks)) == len(ticks) and not any("." in label for label in ticks)
+    assert len(chart.lines[0].dots) == (points if points <= 12 else 0)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("cut", [False, True])
+def test_no_chart_stands_alone_beside_an_empty_place(
+    tmp_path: Path, tokenizer: Any, watched: bool, cut: bool
+) -> None:
+    make_run(tmp_path, tokenizer)
+    if watched:
+        history = [{"step": s, "watch_mismatch": 0.5, "watch_kl": 1.0} for s in (0, 4)]
+        write_json(tmp_path / "warmup" / "watch.json", history)
+    if cut:
+        shutil.copytree(tmp_path / "distill", tmp_path / "cut")
+    found = trainings(tmp_path)
+    assert [one.title for one in found][cut:] == ["Warm-up", "Distillation"]
+    for one in found:
+        assert one.charts and (len(one.charts) + bool(one.beside)) % 2 == 0
+    page, _ = report(tmp_path, tokenizer)
+    ends = [number for one in found for number, _ in one.beside]
+    assert ends and all(f"<dd>{number}</dd>" in page for number in ends)
 
 
 def test_table_has_the_models_in_order_and_skips_those_not_evaluated(
@@ -192,8 +239,10 @@ def test_table_has_the_models_in_order_and_skips_those_not_evaluated(
     rows = table_rows(tmp_path)
     labels = ["student as it came", "distilled only", "warmed up and distilled"]
     assert [one.label for one in rows] == labels
-    assert rows[0].sampled == Score(mean=28.9, standard_error=1.4)
-    assert rows[0].mismatch_share == 0.70
+    result = read_json(tmp_path / "evaluate" / "student" / "problems-test.json")
+    assert rows[0].value("sampled") == result["sampled"]["mean"]
+    assert rows[0].error("sampled") == result["sampled"]["standard_error"]
+    assert rows[0].value("mismatch_share") == result["agreement"]["mismatch_share"]
 
 
 def test_card_says_both_sides_and_marks_what_was_not_checked(
@@ -256,8 +305,7 @@ def test_clean_removes_what_hides_or_reorders_and_nothing_else(text: str) -> Non
 def test_page_and_numbers_of_a_whole_run(tmp_path: Path, tokenizer: Any) -> None:
     make_run(tmp_path, tokenizer)
     page, numbers = report(tmp_path, tokenizer)
-    assert "Yes: sampled at temperature 1" in page
-    assert "+7.9</b> points exceeds twice its standard error of 2.2" in page
+    assert "Yes.</b> The warm-up adds " in page
     assert "lower bound" in page
     assert len(Elements(page).named("svg")) > 7
     assert [one["model"] for one in numbers["table"]] == ["student", "warmup", "control", "distill"]
@@ -315,8 +363,8 @@ def test_the_page_shows_what_the_warm_up_found_when_it_examined_itself(
     history = [{"step": s, "watch_mismatch": m, "watch_kl": k} for s, m, k in found]
     write_json(tmp_path / "warmup" / "watch.json", history)
     page, _ = report(tmp_path, tokenizer)
-    assert "goes from 2.00 to 1.50" in page and "from 80% to 70%" in page
-    assert "It was nearest, 1.25, after step 4." in page
+    assert "goes from 2.000 to 1.500" in page and "from 80.0% to 70.0%" in page
+    assert "It was nearest, 1.250, after step 4." in page
 
 
 def test_nothing_that_data_says_becomes_an_element(tmp_path: Path, tokenizer: Any) -> None:

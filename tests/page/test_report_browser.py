@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import find_browser, find_driver, what_is_missing
 from make_run import Extras, make_recipe, make_run, make_tokenizer
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -16,7 +17,6 @@ from test_report import HOSTILE
 
 from warmup_distill.stages.report import make_report
 
-BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -27,12 +27,11 @@ FLAGS = [
     "--no-first-run",
 ]
 
+BROWSER = find_browser()
+DRIVER = BROWSER and find_driver(BROWSER)
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(
-        not (BROWSER.exists() and DRIVER.exists()),
-        reason=f"needs {BROWSER} and {DRIVER} (Debian: chromium and chromium-driver)",
-    ),
+    pytest.mark.skipif(not DRIVER, reason=what_is_missing(BROWSER)),
 ]
 
 
@@ -151,7 +150,26 @@ def test_tokens_tell_their_margin_and_the_cut_has_the_strongest_colour(
     assert "nats" in (cut.get_attribute("title") or "")
 
 
-@pytest.mark.parametrize("width", [380, 1280])
+def test_models_stand_side_by_side_in_a_narrow_window(browser: webdriver.Chrome) -> None:
+    metrics = {"width": 420, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    table = browser.find_element(By.CSS_SELECTOR, "table.scores")
+    rows = table.find_elements(By.CSS_SELECTOR, "tbody tr")
+    places = [[cell.location["x"] for cell in row.find_elements(By.TAG_NAME, "td")] for row in rows]
+    assert len(rows) == 4 and all(one == places[0] == sorted(set(one)) for one in places)
+    assert table.size["width"] <= 420
+
+
+def test_headings_break_between_words_that_belong_apart(browser: webdriver.Chrome) -> None:
+    metrics = {"width": 1300, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    headings = browser.find_elements(By.CSS_SELECTOR, "table.scores thead .wide")
+    divergences = [one for one in headings if one.text.startswith("KL")]
+    assert [one.text.count("\n") for one in divergences] == [0, 0]
+    assert {one.size["height"] for one in divergences} == {headings[0].size["height"]}
+
+
+@pytest.mark.parametrize("width", [380, 420, 1300])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_fits_its_window(browser: webdriver.Chrome, width: int, scheme: str) -> None:
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}

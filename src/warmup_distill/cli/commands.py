@@ -287,7 +287,8 @@ def _run_directory(recipe: Path, output_dir: Path | None) -> Path:
 
 
 def _print_tables(folder: Path) -> None:
-    from warmup_distill.page.terminal import render_tables
+    from warmup_distill.page.terminal import WIDTH, render_tables
 
+    wide = max(Console().width, WIDTH)  # numbers are never cut off
     for table in render_tables(folder):
-        Console(markup=False).print(table)
+        Console(markup=False, width=wide).print(table)

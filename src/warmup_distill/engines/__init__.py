@@ -7,7 +7,14 @@ from warmup_distill.records import Check, Sample
 
 
 class Engine(Protocol):
-    """Two operations over token ids, and how many prompts to give to them at a time."""
+    """Two operations over token ids, and how many prompts to give to them at a time.
+
+    An engine is made with `advance`, a function that it calls while it works, many times in a long
+    batch, with the number of tokens done since the last call: tokens of samples and continuations
+    as they are drawn, tokens of samples as the teacher checks them. The student's log-probabilities
+    of continuations are not counted. So sampling takes `max_new_tokens` a completion at the most,
+    checking and continuing twice as many.
+    """
 
     def batches(
         self, prompts: Sequence[list[int]], num_samples: int, max_new_tokens: int

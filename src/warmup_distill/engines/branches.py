@@ -22,18 +22,28 @@ class Branches(Protocol):
         self,
         endings: Mapping[int, Sequence[int]],
         stop: Callable[[int, list[float]], bool] = ...,
+        advance: Callable[[int], object] = ...,
     ) -> dict[int, list[float]]:
         """The log-probability of each token of `endings`, which continue the branches as they are.
 
         The branches grow by the tokens scored, but for the last one of each. Once `stop` is True
-        of a branch and its log-probabilities so far, the rest of it may be left out.
+        of a branch and its log-probabilities so far, the rest of it may be left out. `advance` is
+        called with the number of tokens just scored.
         """
 
     def cut(self, lengths: dict[int, int]) -> None:
         """Cut branches back to some of their tokens."""
 
-    def draw(self, rows: dict[int, Row], temperature: float) -> None:
-        """Complete rows in place, each on the branch of its number."""
+    def draw(
+        self,
+        rows: dict[int, Row],
+        temperature: float,
+        advance: Callable[[int], object] = ...,
+    ) -> None:
+        """Complete rows in place, each on the branch of its number.
+
+        `advance` is called with the number of tokens just drawn.
+        """
 
 
 class TreeBranches:
@@ -53,17 +63,23 @@ class TreeBranches:
         self,
         endings: Mapping[int, Sequence[int]],
         stop: Callable[[int, list[float]], bool] = lambda branch, logprobs: False,
+        advance: Callable[[int], object] = lambda tokens: None,
     ) -> dict[int, list[float]]:
         """See `Branches.score`."""
-        return score(self.tree, endings, stop)
+        return score(self.tree, endings, stop, advance)
 
     def cut(self, lengths: dict[int, int]) -> None:
         """See `Branches.cut`."""
         self.tree.cut(lengths)
 
-    def draw(self, rows: dict[int, Row], temperature: float) -> None:
+    def draw(
+        self,
+        rows: dict[int, Row],
+        temperature: float,
+        advance: Callable[[int], object] = lambda tokens: None,
+    ) -> None:
         """See `Branches.draw`."""
-        decode(self.tree, rows, temperature)
+        decode(self.tree, rows, temperature, advance)
 
 
 def grow_branches(

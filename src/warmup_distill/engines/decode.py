@@ -3,7 +3,7 @@
 Shape letters: n branch at work, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,8 +56,17 @@ class Row:
         )
 
 
-def decode(tree: TokenTree, rows: dict[int, Row], temperature: float) -> None:
-    """Complete rows in place, each on the branch of its number; finished ones leave at once."""
+def decode(
+    tree: TokenTree,
+    rows: dict[int, Row],
+    temperature: float,
+    advance: Callable[[int], object],
+) -> None:
+    """Complete rows in place, each on the branch of its number; finished ones leave at once.
+
+    Args:
+        advance: called with the number of tokens just drawn, one for each row at work.
+    """
     if not rows:
         return
     vocabulary = tree.model.vocabulary
@@ -68,6 +77,7 @@ def decode(tree: TokenTree, rows: dict[int, Row], temperature: float) -> None:
         tokens, logprobs = draw_tokens(tree.model.logits(hidden), active, temperature)
         for row, token, logprob in zip(active, tokens.tolist(), logprobs.tolist(), strict=True):
             row.append(token, logprob)
+        advance(len(active))
         going = [branch for branch in order if not rows[branch].finished(vocabulary)]
         if not going:
             return

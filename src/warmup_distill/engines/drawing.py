@@ -5,6 +5,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.records import Completion
 from warmup_distill.store.artifacts import part_path, read_notes, read_records, write_records
@@ -17,6 +18,7 @@ def draw(
     prompts: Sequence[list[int]],
     streams: Sequence[Sequence[int]],
     folder: Path,
+    progress: Progress,
     *,
     model: Any,
     max_new_tokens: int,
@@ -26,6 +28,7 @@ def draw(
 
     Args:
         folder: for the parts, one per batch. Parts that answer another question are removed.
+        progress: hears of `max_new_tokens` a completion; the engine tells it of those drawn.
         model: what tells the model that draws from others, such as a digest of its weights.
 
     Raises:
@@ -34,7 +37,9 @@ def draw(
     question = [model, prompts, streams, engine.vocabulary.size, max_new_tokens, decoding]
     notes = {"question": digest(question)}
     found = _kept(folder, notes)
-    engine.advance(sum(map(len, found.values())))
+    for group in found.values():
+        progress.advance(sum(len(one.completion_ids) for one in group))
+        progress.settle(len(group) * max_new_tokens)
     waiting = [number for number in range(len(prompts)) if number not in found]
     widest = max(map(len, streams), default=1)
     free = (path for i in count() if not (path := part_path(folder, i)).exists())
@@ -56,6 +61,7 @@ def draw(
         write_records(
             next(free), Completion, [one for group in drawn.values() for one in group], notes
         )
+        progress.settle(sum(map(len, samples)) * max_new_tokens)
         found |= drawn
         leave_if_asked()
     return [found[number] for number in range(len(prompts))]

@@ -44,6 +44,7 @@ class PlainBranches:
         self,
         endings: Mapping[int, Sequence[int]],
         stop: Callable[[int, list[float]], bool] = lambda branch, logprobs: False,
+        advance: Callable[[int], object] = lambda tokens: None,
     ) -> dict[int, list[float]]:
         """See `Branches.score`; `stop` is never asked, for sequences are run whole."""
         found = {}
@@ -58,6 +59,7 @@ class PlainBranches:
             counts = [len(endings[branch]) for branch in some]
             for branch, new in zip(some, torch.split(values, counts), strict=True):
                 found[branch] = new.tolist()
+            advance(sum(counts))
         for branch, ids in endings.items():
             self._texts[branch] += ids[:-1]
         return found
@@ -67,14 +69,18 @@ class PlainBranches:
         for branch, length in lengths.items():
             del self._texts[branch][self._starts[branch] + length :]
 
-    def draw(self, rows: Mapping[int, Row], temperature: float) -> None:
+    def draw(
+        self,
+        rows: Mapping[int, Row],
+        temperature: float,
+        advance: Callable[[int], object] = lambda tokens: None,
+    ) -> None:
         """See `Branches.draw`."""
         order = list(rows)
         for group in alike([len(self._texts[branch]) for branch in order], ALIKE):
             some = [order[i] for i in group]
-            self._draw(
-                [self._texts[branch] for branch in some], [rows[b] for b in some], temperature
-            )
+            texts = [self._texts[branch] for branch in some]
+            self._draw(texts, [rows[branch] for branch in some], temperature, advance)
         drawn = {branch: row.ids for branch, row in rows.items()}
         if self.model.habits.pads:
             for branch, ids in drawn.items():
@@ -84,11 +90,17 @@ class PlainBranches:
             for branch, values in self.score(drawn).items():
                 rows[branch].logprobs = values
 
-    def _draw(self, texts: Sequence[list[int]], rows: Sequence[Row], temperature: float) -> None:
+    def _draw(
+        self,
+        texts: Sequence[list[int]],
+        rows: Sequence[Row],
+        temperature: float,
+        advance: Callable[[int], object],
+    ) -> None:
         """Run what all texts have, then a token at a time: their own first, then drawn ones."""
         start = min(map(len, texts))
         ids = torch.tensor([text[:start] for text in texts], device=self.model.device)
-        writer = Writer(texts, rows, self.model.vocabulary, temperature)
+        writer = Writer(texts, rows, self.model.vocabulary, temperature, advance)
         model = self.model.model
         longest = max(len(t) + row.max_new_tokens for t, row in zip(texts, rows, strict=True))
         self.model.start_anew()
@@ -111,6 +123,7 @@ class Writer(LogitsProcessor):
     Args:
         texts: tokens that a row has already; those not yet run are run first.
         rows: completed in place.
+        advance: called with the number of tokens just drawn.
     """
 
     def __init__(
@@ -119,10 +132,12 @@ class Writer(LogitsProcessor):
         rows: Sequence[Row],
         vocabulary: Vocabulary,
         temperature: float,
+        advance: Callable[[int], object],
     ) -> None:
         self.texts, self.rows = texts, rows
         self.vocabulary = vocabulary
         self.temperature = temperature
+        self.advance = advance
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores [n, V'] that leave each row [n, T] its one next token."""
@@ -140,6 +155,7 @@ class Writer(LogitsProcessor):
             for i, token, logprob in zip(going, drawn.tolist(), logprobs.tolist(), strict=True):
                 self.rows[i].append(token, logprob)
                 tokens[i] = token
+            self.advance(len(going))
         chosen = torch.tensor(tokens, device=scores.device)[:, None]
         return torch.full_like(scores, -torch.inf).scatter_(1, chosen, 0.0)
 

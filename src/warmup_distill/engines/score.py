@@ -15,6 +15,7 @@ def score(
     tree: TokenTree,
     endings: Mapping[int, Sequence[int]],
     stop: Callable[[int, list[float]], bool] = lambda branch, logprobs: False,
+    advance: Callable[[int], object] = lambda tokens: None,
 ) -> dict[int, list[float]]:
     """The log-probability of each token of `endings`, which continue the branches as they are.
 
@@ -22,6 +23,7 @@ def score(
         tree: grows by the tokens scored, but for the last one of each branch.
         endings: tokens by branch, at least one each.
         stop: asked with a branch and its log-probabilities so far; True leaves the rest of it.
+        advance: called with the number of tokens just scored.
     """
     if not endings:
         return {}
@@ -30,6 +32,7 @@ def score(
     first = torch.tensor([endings[branch][0] for branch in order], device=device)
     values = require_finite(tree.model.logprobs(tree.tips(), first))
     found = {branch: [value] for branch, value in zip(order, values.tolist(), strict=True)}
+    advance(len(order))
     while True:
         going = [b for b in order if len(found[b]) < len(endings[b]) and not stop(b, found[b])]
         if not going:
@@ -49,3 +52,4 @@ def score(
         values = require_finite(tree.model.logprobs(hidden, torch.tensor(targets, device=device)))
         for branch, new in zip(order, torch.split(values, counts), strict=True):
             found[branch] += new.tolist()
+        advance(len(targets))

@@ -30,7 +30,7 @@ class TransformersEngine:
         teacher: checks and continues them.
         vocabulary: what both share.
         batch_tokens: tokens whose keys and values each model holds at one time.
-        advance: called with the number of completions just sampled or checked.
+        advance: see `Engine`.
 
     Raises:
         ModelError: a model is no causal language model.
@@ -42,7 +42,7 @@ class TransformersEngine:
         teacher: PreTrainedModel,
         vocabulary: Vocabulary,
         batch_tokens: int,
-        advance: Callable[[int], object] = lambda count: None,
+        advance: Callable[[int], object] = lambda tokens: None,
     ) -> None:
         self.student = packed_model(student, vocabulary)
         self.teacher = packed_model(teacher, vocabulary)
@@ -83,7 +83,6 @@ class TransformersEngine:
             samples = self._sample([prompts[i] for i in indices], _owners(some), rows, temperature)
             for i, group in zip(indices, _grouped(samples, some), strict=True):
                 results[i] = group
-            self.advance(len(rows))
         return results
 
     def check_and_continue(
@@ -113,7 +112,6 @@ class TransformersEngine:
             )
             for i, group in zip(indices, _grouped(checks, some), strict=True):
                 results[i] = group
-            self.advance(len(checks))
         return results
 
     def forget(self) -> None:
@@ -127,7 +125,7 @@ class TransformersEngine:
         self.forget()  # its memory is needed now
         with self.student.following():
             branches = grow_branches(self.student, prompts, owners, rows[0].max_new_tokens)
-            branches.draw(dict(enumerate(rows)), temperature)
+            branches.draw(dict(enumerate(rows)), temperature, self.advance)
         samples = [row.sample(self.vocabulary) for row in rows]
         self._sampled = samples, branches
         return samples
@@ -155,7 +153,7 @@ class TransformersEngine:
         rows: dict[int, Row] = {}
         with self.teacher.following():
             branches = grow_branches(self.teacher, prompts, owners, max_new_tokens)
-            logprobs = branches.score(ids, stop)
+            logprobs = branches.score(ids, stop, self.advance)
             found = {branch: mismatch(branch, logprobs[branch]) for branch in ids}
             cuts = {branch: k for branch, (k, _) in found.items() if k is not None}
             for branch, k in cuts.items():
@@ -164,7 +162,7 @@ class TransformersEngine:
                 if stop_at_mismatch:
                     del logprobs[branch][k + 1 :]
             branches.cut(cuts)
-            branches.draw(rows, temperature)
+            branches.draw(rows, temperature, self.advance)
         references = self._references(prompts, owners, samples, cuts, rows)
         return [
             Check(

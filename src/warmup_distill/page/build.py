@@ -15,11 +15,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from warmup_distill.page import charts, words
+from warmup_distill.page import axes, words
 from warmup_distill.page.cards import VERDICTS, margin_edges
 from warmup_distill.page.charts import Chart
+from warmup_distill.page.findings import Finding
+from warmup_distill.page.measures import MEASURES
 from warmup_distill.page.mismatches import Survey
-from warmup_distill.page.table import Finding, TableRow
+from warmup_distill.page.table import TableRow, caption
+from warmup_distill.page.training import Training
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.reading import dump_recipe
 
@@ -48,7 +51,7 @@ class Page:
     findings: Sequence[Finding]
     survey: Survey
     mismatch_charts: Sequence[Chart | str]
-    training_charts: Sequence[Chart | str]
+    trainings: Sequence[Training]
     cards: Sequence[dict[str, Any]]
 
 
@@ -90,7 +93,12 @@ def _environment() -> jinja2.Environment:
         duration=words.duration,
         listing=words.listing,
     )
-    environment.globals.update(plot=charts, filter_words=FILTER_WORDS, verdict_words=VERDICTS)
+    environment.globals.update(
+        plot=axes,
+        filter_words=FILTER_WORDS,
+        measures=MEASURES,
+        caption=caption,
+    )
     return environment
 
 

@@ -1,54 +1,24 @@
 """Charts as geometry: numbers in, positions in SVG units out, which `chart.html.j2` draws.
 
-Positions are those of a viewBox of WIDTH by HEIGHT with y downward; the plot's corners are
-(LEFT, TOP) and (RIGHT, BOTTOM). No markup is made here, so there is nothing to escape.
+Positions are those of `axes.py`. No markup is made here, so there is nothing to escape.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from warmup_distill.page.axes import BOTTOM, LEFT, RIGHT, Axis, across, upward
 from warmup_distill.page.words import decimal
-
-WIDTH, HEIGHT = 520, 290
-LEFT, RIGHT, TOP, BOTTOM = 70, 500, 20, 228
 
 Points = Sequence[tuple[float, float]]
 
 _SMALLEST_ON_LOG = 0.7  # a count of 1 still gets a visible bar
-
-
-@dataclass(frozen=True, kw_only=True)
-class Axis:
-    """A scale from values to positions, and what it measures, unit included."""
-
-    label: str
-    low: float
-    high: float
-    start: float
-    """Position of `low`; `end` is that of `high`."""
-    end: float
-    log: bool = False
-
-    def at(self, value: float) -> float:
-        """The position of a value; what is beyond the scale is put at its end."""
-        value = min(max(value, self.low), self.high)
-        low, high = self.low, self.high
-        if self.log:
-            value, low, high = math.log(value), math.log(low), math.log(high)
-        return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
-
-    @property
-    def ticks(self) -> list[tuple[float, str]]:
-        """Positions and labels of round values, about five."""
-        if self.log:
-            values = [10.0**power for power in range(math.floor(math.log10(self.high)) + 1)]
-            return [(self.at(value), _label(value, 0)) for value in values]
-        step = nice_step((self.high - self.low) / 5)
-        digits = max(0, -math.floor(math.log10(step)))
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        values = [index * step for index in range(first, last + 1)]
-        return [(self.at(value), _label(value, digits)) for value in values]
+_FEW = 12
+"""Up to so many points of a line are drawn as dots besides."""
+_BEYOND = 14
+"""Width of a bar for what is beyond the scale."""
+_APART = 62
+"""How far it stands from the scale, itself included; its label needs the room."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +29,8 @@ class Bar:
     height: float
     label: str
     strong: bool
+    beyond: str | None = None
+    """Of what it holds, where that is everything beyond the end of the scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +41,17 @@ class Line:
     color: int
     path: str
     dashed: bool
+    dots: list[tuple[float, float]]
+    """Its points, where they are few: a line alone would not show where it was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A marked value: a line across the plot, upright if the value is one of x."""
+    """A marked value: a line across the plot, upright if the value is one of x.
+
+    The label of an upright one stands above the plot. That of another would lie on the curve
+    sooner or later, so it goes into the legend.
+    """
 
     at: float
     label: str
@@ -100,14 +78,31 @@ class Chart:
         names = dict.fromkeys((line.color, line.name) for line in self.lines)
         return list(names) if len(names) > 1 else []
 
+    @property
+    def levels(self) -> list[str]:
+        """What the lines across the plot mark."""
+        return [rule.label for rule in self.rules if not rule.upright]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """Counts of values in bins of one width; bin i starts at `start + i * width`."""
+    """Counts of values in bins of one width; bin i starts at `start + i * width`.
+
+    What lies beyond the bins is counted apart, so that it cannot be taken for a peak.
+    """
 
     start: float
     width: float
     counts: list[int]
+    below: int = 0
+    """How many values lie before the first bin."""
+    above: int = 0
+    """How many lie after the last one."""
+
+    @property
+    def end(self) -> float:
+        """Upper edge of the last bin."""
+        return self.start + len(self.counts) * self.width
 
     def edges(self, index: int) -> tuple[float, float]:
         low = self.start + index * self.width
@@ -119,17 +114,6 @@ class Series:
     name: str
     points: Points
     dashed: bool = False
-
-
-def nice_step(rough: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is not below `rough`.
-
-    Example:
-        >>> nice_step(0.3), nice_step(7)
-        (0.5, 10.0)
-    """
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= rough * (1 - 1e-9))
 
 
 def thin(points: Points, limit: int = 200) -> list[tuple[float, float]]:
@@ -161,23 +145,42 @@ def bar_chart(
         mark: a value of x and its label; bars to the right of it are drawn in a stronger colour.
         log: counts on a logarithmic scale.
     """
-    last = histogram.edges(len(histogram.counts))[0]
-    x = _across(x_label, histogram.start, max(last, mark[0] if mark else last))
-    y = _upward(y_label, _SMALLEST_ON_LOG if log else 0, max(histogram.counts), log=log)
+    marked = mark[0] if mark else histogram.end
+    x = across(
+        x_label,
+        min(histogram.start, marked),
+        max(histogram.end, marked),
+        start=LEFT + (_APART if histogram.below else 0),
+        end=RIGHT - (_APART if histogram.above else 0),
+        whole=isinstance(histogram.width, int),
+    )
+    most = max([*histogram.counts, histogram.below, histogram.above])
+    y = upward(y_label, _SMALLEST_ON_LOG if log else 0, most, log=log, whole=True)
+
+    def bar(
+        start: float, end: float, low: float, high: float, number: int, beyond: str | None = None
+    ) -> Bar:
+        return Bar(
+            x=start,
+            y=y.at(number),
+            width=max(round(end - start - 1, 1), 0.6),
+            height=BOTTOM - y.at(number),
+            label=describe(low, high, number),
+            strong=mark is not None and low >= mark[0] - 1e-9,
+            beyond=beyond,
+        )
+
     bars = []
-    for index, count in enumerate(histogram.counts):
+    for index, number in enumerate(histogram.counts):
         low, high = histogram.edges(index)
-        if count:
-            bars.append(
-                Bar(
-                    x=x.at(low),
-                    y=y.at(count),
-                    width=max(x.at(high) - x.at(low) - 1, 0.6),
-                    height=BOTTOM - y.at(count),
-                    label=describe(low, high, count),
-                    strong=mark is not None and low >= mark[0] - 1e-9,
-                )
-            )
+        if number:
+            bars.append(bar(x.at(low), x.at(high), low, high, number))
+    if histogram.below:
+        name = f"≤ {decimal(histogram.start, 0)}"
+        bars.append(bar(LEFT, LEFT + _BEYOND, -math.inf, histogram.start, histogram.below, name))
+    if histogram.above:
+        name = f"> {decimal(histogram.end, 0)}"
+        bars.append(bar(RIGHT - _BEYOND, RIGHT, histogram.end, math.inf, histogram.above, name))
     rules = [Rule(at=x.at(mark[0]), label=mark[1], upright=True)] if mark else []
     return Chart(
         title=title, summary=summary, x=x, y=y, bars=bars, lines=[], rules=rules, note=note
@@ -194,13 +197,20 @@ def line_chart(
     x_mark: tuple[float, str] | None = None,
     y_mark: tuple[float, str] | None = None,
     y_range: tuple[float, float] | None = None,
+    whole: bool = False,
     note: str | None = None,
 ) -> Chart:
-    """Curves over one pair of axes; `y_range` fixes the vertical one, else it fits the points."""
+    """Curves over one pair of axes.
+
+    Args:
+        y_range: of the vertical axis; it fits the points if absent.
+        whole: whether x counts something.
+    """
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points]
     low, high = y_range or (min([0.0, *ys]), max([*ys, y_mark[0] if y_mark else 0.0]))
-    x, y = _across(x_label, min([0.0, *xs]), max(xs)), _upward(y_label, low, high)
+    x = across(x_label, min([0.0, *xs]), max(xs), whole=whole)
+    y = upward(y_label, low, high)
     names = list(dict.fromkeys(one.name for one in series))
     lines = [
         Line(
@@ -208,6 +218,7 @@ def line_chart(
             color=names.index(one.name),
             path=_path(one.points, x, y),
             dashed=one.dashed,
+            dots=[(x.at(left), y.at(up)) for left, up in one.points if len(one.points) <= _FEW],
         )
         for one in series
     ]
@@ -218,24 +229,5 @@ def line_chart(
     )
 
 
-def _label(value: float, digits: int) -> str:
-    """Of a tick; thousands are shortened where they would be too wide for the margin."""
-    return f"{value / 1000:,g}k" if abs(value) >= 10_000 else decimal(value, digits)
-
-
 def _path(points: Points, x: Axis, y: Axis) -> str:
     return "M" + "L".join(f"{x.at(left)} {y.at(up)}" for left, up in points)
-
-
-def _across(label: str, low: float, high: float) -> Axis:
-    return Axis(label=label, low=low, high=high if high > low else low + 1, start=LEFT, end=RIGHT)
-
-
-def _upward(label: str, low: float, high: float, *, log: bool = False) -> Axis:
-    """A vertical axis that ends on a tick, or a little above the highest bar if logarithmic."""
-    high = high if high > low else low + 1
-    if log:
-        return Axis(label=label, low=low, high=high * 1.3, start=BOTTOM, end=TOP, log=True)
-    step = nice_step((high - low) / 5)
-    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-    return Axis(label=label, low=low, high=high, start=BOTTOM, end=TOP)

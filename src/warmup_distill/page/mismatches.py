@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from warmup_distill.engines.mismatch import margins
-from warmup_distill.page import charts
+from warmup_distill.page.axes import nice_step
 from warmup_distill.page.charts import Chart, Histogram, Series, bar_chart, line_chart
 from warmup_distill.page.words import count, decimal, percent
 from warmup_distill.records import Rollout
@@ -37,7 +37,10 @@ class Survey:
     index_histogram: Histogram
     """Mismatch index; bins hold their lower edge and not their upper one."""
     margin_histogram: Histogram
-    """Margin of every token; bins hold their upper edge, so that those above η are mismatches."""
+    """Margin of every token; bins hold their upper edge, so that those above η are mismatches.
+
+    What is beyond −10 or 20 nats (2 η if that is more) is counted apart.
+    """
     curve: list[tuple[float, float]]
     """(η, share of samples that it would replace); η itself is one of the points."""
 
@@ -61,15 +64,23 @@ def survey_rollouts(rollouts: Iterable[Rollout], threshold: float) -> Survey:
         tokens=bins.total(),
         threshold=threshold,
         index_histogram=_index_histogram(indices),
-        margin_histogram=_margin_histogram(bins),
+        margin_histogram=_margin_histogram(bins, highest),
         curve=_curve(sorted(largest), threshold, highest),
     )
 
 
 def _margin_bin(value: float, highest: float) -> int:
-    """Bin i holds margins in (i * width, (i + 1) * width]; the outermost hold what is beyond."""
-    value = min(max(value, _LOWEST_MARGIN + _MARGIN_WIDTH), highest)
-    return math.ceil(value / _MARGIN_WIDTH) - 1
+    """Bin i holds margins in (i * width, (i + 1) * width].
+
+    One bin more at either end holds what is beyond.
+    """
+    first, last = _margin_bins(highest)
+    return min(max(math.ceil(value / _MARGIN_WIDTH) - 1, first - 1), last + 1)
+
+
+def _margin_bins(highest: float) -> tuple[int, int]:
+    """The first and the last bin of the scale."""
+    return round(_LOWEST_MARGIN / _MARGIN_WIDTH), math.ceil(highest / _MARGIN_WIDTH) - 1
 
 
 def _median(indices: Counter[int]) -> int | None:
@@ -79,19 +90,24 @@ def _median(indices: Counter[int]) -> int | None:
 
 def _index_histogram(indices: Counter[int]) -> Histogram:
     size = max(indices, default=-1) + 1
-    width = int(charts.nice_step(max(size / _MOST_BARS, 1)))
+    width = int(nice_step(max(size / _MOST_BARS, 1)))
     counts = [0] * math.ceil(size / width)
     for index, number in indices.items():
         counts[index // width] += number
     return Histogram(start=0, width=width, counts=counts)
 
 
-def _margin_histogram(bins: Counter[int]) -> Histogram:
-    first, last = min(bins, default=0), max(bins, default=-1)
+def _margin_histogram(bins: Counter[int], highest: float) -> Histogram:
+    lowest, largest = _margin_bins(highest)
+    first, last = (
+        min(max(one, lowest), largest) for one in (min(bins, default=0), max(bins, default=-1))
+    )
     return Histogram(
         start=first * _MARGIN_WIDTH,
         width=_MARGIN_WIDTH,
         counts=[bins[index] for index in range(first, last + 1)],
+        below=bins[lowest - 1],
+        above=bins[largest + 1],
     )
 
 
@@ -143,7 +159,12 @@ def _index_chart(survey: Survey) -> Chart:
 
 def _margin_chart(survey: Survey, stopped: bool) -> Chart:
     def describe(low: float, high: float, number: int) -> str:
-        return f"{decimal(low)} to {decimal(high)} nats: {_many(number, 'token')}"
+        where = f"{decimal(low)} to {decimal(high)} nats"
+        if math.isinf(low):
+            where = f"{decimal(high)} nats and less"
+        elif math.isinf(high):
+            where = f"more than {decimal(low)} nats"
+        return f"{where}: {_many(number, 'token')}"
 
     return bar_chart(
         survey.margin_histogram,
@@ -155,10 +176,19 @@ def _margin_chart(survey: Survey, stopped: bool) -> Chart:
         describe=describe,
         mark=(survey.threshold, _eta(survey.threshold)),
         log=True,
-        note="The check stopped at each sample's first mismatch; later tokens are not counted."
-        if stopped
-        else None,
+        note=_margin_note(survey.margin_histogram, stopped),
     )
+
+
+def _margin_note(histogram: Histogram, stopped: bool) -> str | None:
+    notes = []
+    if histogram.below or histogram.above:
+        notes.append("A bar that stands apart holds everything beyond the end of the scale.")
+    if stopped:
+        notes.append(
+            "The check stopped at each sample's first mismatch; later tokens are not counted."
+        )
+    return " ".join(notes) or None
 
 
 def _curve_chart(survey: Survey, stopped: bool) -> Chart:

@@ -3,11 +3,12 @@
 Means are 0 to 100 with their standard error; margins and divergences are in nats per token.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from warmup_distill.page.words import count
 from warmup_distill.store.artifacts import read_json
 
 MODELS = {
@@ -17,6 +18,9 @@ MODELS = {
     "distill": "warmed up and distilled",
 }
 """The models of a run, in the order of the table, and what the table calls them."""
+
+METRICS = {"accuracy": "accuracy in %", "rouge_l": "Rouge-L × 100"}
+"""What the table calls a metric; others go by their own names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,10 @@ class TableRow:
     model: str
     label: str
     """What the model is, in words."""
+    samples: int
+    """Completions of each prompt that were sampled."""
+    checked: int
+    """How many of them, over all prompts, the teacher checked."""
     greedy: Score | None
     sampled: Score | None
     mismatch_share: float | None
@@ -48,19 +56,15 @@ class TableRow:
     reverse_kl: float | None
     """KL(model ‖ teacher), nats per token."""
 
+    def value(self, key: str) -> float | None:
+        """The number by which a measure's key is known."""
+        found: Score | float | None = getattr(self, key)
+        return found.mean if isinstance(found, Score) else found
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Whether the warm-up helped: warmed up and distilled against distilled only, sampled."""
-
-    benchmark: str
-    answer: Literal["yes", "no clear difference", "no, it hurt"]
-    with_warmup: Score
-    without: Score
-    difference: float
-    """Points, positive where the warm-up helped."""
-    standard_error: float
-    """Of the difference, the two scores' errors treated as independent."""
+    def error(self, key: str) -> float | None:
+        """The standard error of a score; None for what has none."""
+        found: Score | float | None = getattr(self, key)
+        return found.standard_error if isinstance(found, Score) else None
 
 
 def table_rows(folder: Path) -> list[TableRow]:
@@ -72,6 +76,17 @@ def table_rows(folder: Path) -> list[TableRow]:
     return [_row(model, read_json(path)) for model, path in paths if path.is_file()]
 
 
+def caption(rows: Sequence[TableRow]) -> str:
+    """What a table of one benchmark shows, and over how many prompts."""
+    first = rows[0]
+    said = f"{METRICS.get(first.metric, first.metric)}, {count(first.prompts)} prompts"
+    if first.samples > 1:
+        said += f", {count(first.samples)} samples of each"
+    if 0 < first.checked < first.prompts * first.samples:
+        said += f"; {count(first.checked // first.samples)} of them checked by the teacher"
+    return said
+
+
 def _row(model: str, result: dict[str, Any]) -> TableRow:
     agreement = result.get("agreement") or {}
     return TableRow(
@@ -80,6 +95,8 @@ def _row(model: str, result: dict[str, Any]) -> TableRow:
         prompts=result["prompts"],
         model=model,
         label=MODELS[model],
+        samples=result.get("samples", 1),
+        checked=agreement.get("samples", 0),
         greedy=_score(result.get("greedy")),
         sampled=_score(result.get("sampled")),
         mismatch_share=agreement.get("mismatch_share"),
@@ -91,29 +108,3 @@ def _row(model: str, result: dict[str, Any]) -> TableRow:
 
 def _score(value: dict[str, float] | None) -> Score | None:
     return Score(mean=value["mean"], standard_error=value["standard_error"]) if value else None
-
-
-def findings(rows: list[TableRow]) -> list[Finding]:
-    """One finding per benchmark on which both distilled models were sampled."""
-    sampled = {(row.benchmark, row.model): row.sampled for row in rows}
-    found = []
-    for benchmark in dict.fromkeys(row.benchmark for row in rows):
-        with_warmup = sampled.get((benchmark, "distill"))
-        without = sampled.get((benchmark, "control"))
-        if with_warmup and without:
-            found.append(_compare(benchmark, with_warmup, without))
-    return found
-
-
-def _compare(benchmark: str, with_warmup: Score, without: Score) -> Finding:
-    difference = with_warmup.mean - without.mean
-    error = math.hypot(with_warmup.standard_error, without.standard_error)
-    clear = abs(difference) > 2 * error
-    return Finding(
-        benchmark=benchmark,
-        answer="no clear difference" if not clear else "yes" if difference > 0 else "no, it hurt",
-        with_warmup=with_warmup,
-        without=without,
-        difference=difference,
-        standard_error=error,
-    )

@@ -6,44 +6,71 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from warmup_distill.page.table import Score, TableRow, table_rows
-from warmup_distill.page.words import clean
+from warmup_distill.page.contrasts import Contrast
+from warmup_distill.page.findings import Finding, findings
+from warmup_distill.page.measures import MEASURES, Measure
+from warmup_distill.page.table import TableRow, caption, table_rows
+from warmup_distill.page.words import clean, decimal
 
-HEADINGS = ("greedy", "sampled", "mismatch", "margin", "KL(t‖m)", "KL(m‖t)")
+WIDTH = 80
+"""Columns of a terminal that hold every table whole."""
+EFFECT = ("effect of the warm-up", "  95% interval, from", "  to")
 
 
 def render_tables(folder: Path) -> Iterator[Table]:
-    """For each benchmark the scores of every model; margins and KL in nats per token."""
+    """For each benchmark the scores of every model, and what the warm-up changed, with a sentence.
+
+    Margins and KL are in nats per token; changes of shares in points.
+    """
     rows = table_rows(folder)
+    found = {finding.benchmark: finding for finding in findings(folder, rows)}
     for benchmark in dict.fromkeys(row.benchmark for row in rows):
-        yield _table(benchmark, [row for row in rows if row.benchmark == benchmark])
+        some = [row for row in rows if row.benchmark == benchmark]
+        yield _table(benchmark, some, found.get(benchmark))
 
 
-def _table(benchmark: str, rows: list[TableRow]) -> Table:
-    title = f"{clean(benchmark)}: {rows[0].metric}, {rows[0].prompts} prompts"
+def _table(benchmark: str, rows: list[TableRow], finding: Finding | None) -> Table:
+    lines = [[row.label, *(_cell(row, measure) for measure in MEASURES)] for row in rows]
+    effect = [*_effect(finding)] if finding else []
+    headings = ["model", *(measure.heading for measure in MEASURES)]
+    needed = sum(max(map(len, column)) for column in zip(headings, *lines, *effect, strict=True))
     table = Table(
-        title=title,
+        title=f"{clean(benchmark)}: {caption(rows)}",
         title_justify="left",
+        caption=f"Did the warm-up help? {finding.headline}" if finding else None,
+        caption_justify="left",
+        caption_style="none",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
+        padding=(0, 1 if needed + 2 * len(MEASURES) <= WIDTH else 0),
         collapse_padding=True,
     )
-    table.add_column("model", no_wrap=True)
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        share = "–" if row.mismatch_share is None else f"{row.mismatch_share:.1%}"
-        distances = (row.mean_margin, row.forward_kl, row.reverse_kl)
-        table.add_row(
-            row.label, _score(row.greedy), _score(row.sampled), share, *map(_number, distances)
-        )
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    table.add_section()
+    for line in effect:
+        table.add_row(*line)
     return table
 
 
-def _score(score: Score | None) -> str:
-    return "–" if score is None else f"{score.mean:.1f}±{score.standard_error:.1f}"
+def _effect(finding: Finding) -> Iterator[list[str]]:
+    """What the warm-up changed, and the ends of each interval."""
+    known = {one.measure: [*_ends(one)] for one in finding.contrasts}
+    columns = (known.get(measure, ["–"] * 3) for measure in MEASURES)
+    for name, *cells in zip(EFFECT, *columns, strict=True):
+        yield [name, *cells]
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _ends(contrast: Contrast) -> Iterator[str]:
+    show, paired = contrast.measure.show_change, contrast.paired
+    yield show(contrast.change)
+    yield show(paired.low if paired else None)
+    yield show(paired.high if paired else None)
+
+
+def _cell(row: TableRow, measure: Measure) -> str:
+    text, error = measure.show(row.value(measure.key)), row.error(measure.key)
+    return text if error is None else f"{text}±{decimal(error)}"

@@ -1,21 +1,41 @@
-"""The curves of a run's training stages, from the logs that they left."""
+"""The curves of a run's trainings, from the logs that they left."""
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from warmup_distill.page.charts import Chart, Series, line_chart, thin
 from warmup_distill.page.table import MODELS
+from warmup_distill.page.words import count, decimal, percent
 
 Rows = list[dict[str, Any]]
+Curve = list[tuple[float, float]]
+"""Step and value."""
 
 
-def training_charts(folder: Path) -> list[Chart | str]:
-    """The charts of a run directory, and a sentence in place of those that it has no log for."""
-    warmup = _read_log(folder / "warmup")
-    charts = _warmup_charts(warmup) or ["The student was not warmed up in this run."]
-    return [*charts, *_watch_charts(folder), _distill_chart(folder), *_cut_charts(folder)]
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training of a run: its curves, and where they ended."""
+
+    title: str
+    charts: list[Chart]
+    figures: list[tuple[str, str]]
+    """Numbers, and what each of them is."""
+    instead: str = ""
+    """What to say where there is no curve."""
+
+    @property
+    def beside(self) -> list[tuple[str, str]]:
+        """The figures, where an odd number of charts leaves a place in a grid of two columns."""
+        return self.figures if len(self.charts) % 2 else []
+
+
+def trainings(folder: Path) -> list[Training]:
+    """The trainings of a run directory, in the order of its stages."""
+    cut = _cut(folder)
+    return [*([cut] if cut.charts else []), _warmup(folder), _distillation(folder)]
 
 
 def _read_log(stage: Path) -> Rows:
@@ -25,112 +45,136 @@ def _read_log(stage: Path) -> Rows:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
-def _curve(rows: Rows, key: str) -> list[tuple[float, float]]:
-    """(step, value) of the rows that have a finite value."""
+def _curve(rows: Rows, key: str) -> Curve:
+    """The rows that have a finite value."""
     points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
     return thin([(step, value) for step, value in points if math.isfinite(value)])
 
 
-def _warmup_charts(rows: Rows) -> list[Chart | str]:
+def _warmup(folder: Path) -> Training:
+    rows = _read_log(folder / "warmup")
     loss, accuracy = _curve(rows, "loss"), _curve(rows, "accuracy")
-    gain = _curve(rows, "reward_margin")
-    charts: list[Chart | str] = []
+    gain, watched = _curve(rows, "reward_margin"), _watched(folder)
+    charts, figures = [], []
     if loss:
         charts.append(_loss_chart(loss))
+        figures.append((decimal(loss[-1][1], 3), "is the loss at the end, in nats per pair"))
     if accuracy:
         charts.append(_accuracy_chart(accuracy))
+        figures.append((percent(accuracy[-1][1]), "of the pairs prefer the teacher's side then"))
     if gain:
         charts.append(_gain_chart(gain))
-    return charts
+        figures.append((count(round(gain[-1][0])), "steps were taken"))
+    if watched:
+        charts.append(_watch_chart(*watched))
+    return Training(
+        title="Warm-up",
+        charts=charts,
+        figures=figures,
+        instead="The student was not warmed up in this run.",
+    )
 
 
-def _loss_chart(loss: list[tuple[float, float]]) -> Chart:
+def _loss_chart(loss: Curve) -> Chart:
     return line_chart(
         [Series(name="loss", points=loss)],
-        title="Warm-up: loss",
-        summary=f"The loss of the preference optimization goes from {loss[0][1]:.3f} to "
-        f"{loss[-1][1]:.3f}; ln 2, where it starts by definition, is marked.",
+        title="Loss",
+        summary=f"The loss of the preference optimization goes from {decimal(loss[0][1], 3)} to "
+        f"{decimal(loss[-1][1], 3)}; ln 2, where it starts by definition, is marked.",
         x_label="step",
+        whole=True,
         y_label="DPO loss (nats per pair)",
         y_mark=(math.log(2), "ln 2, no preference yet"),
     )
 
 
-def _accuracy_chart(accuracy: list[tuple[float, float]]) -> Chart:
+def _accuracy_chart(accuracy: Curve) -> Chart:
     return line_chart(
         [Series(name="accuracy", points=[(step, 100 * value) for step, value in accuracy])],
-        title="Warm-up: how often the teacher's side is preferred",
+        title="How often the teacher's side is preferred",
         summary=f"The share of pairs in which the model prefers the chosen side goes from "
-        f"{accuracy[0][1]:.0%} to {accuracy[-1][1]:.0%}.",
+        f"{percent(accuracy[0][1])} to {percent(accuracy[-1][1])}.",
         x_label="step",
+        whole=True,
         y_label="pairs (%)",
         y_mark=(50, "chance"),
         y_range=(0, 100),
     )
 
 
-def _gain_chart(gain: list[tuple[float, float]]) -> Chart:
+def _gain_chart(gain: Curve) -> Chart:
     return line_chart(
         [Series(name="reward margin", points=gain)],
-        title="Warm-up: how clearly it is preferred",
+        title="How clearly it is preferred",
         summary=f"The reward of the chosen side minus that of the rejected side goes from "
-        f"{gain[0][1]:.2f} to {gain[-1][1]:.2f}.",
+        f"{decimal(gain[0][1], 2)} to {decimal(gain[-1][1], 2)}.",
         x_label="step",
+        whole=True,
         y_label="reward margin (\N{GREEK SMALL LETTER BETA} \N{MULTIPLICATION SIGN} nats)",
     )
 
 
-def _watch_charts(folder: Path) -> list[Chart | str]:
-    """What the warm-up found when it examined itself."""
+def _watched(folder: Path) -> tuple[Curve, Curve] | None:
+    """Distance and mismatch share that the warm-up found when it examined itself."""
     path = folder / "warmup" / "watch.json"
     rows: Rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     distance, mismatch = _curve(rows, "watch_kl"), _curve(rows, "watch_mismatch")
-    if len(distance) < 2:
-        return []
+    return (distance, mismatch) if len(distance) > 1 else None
+
+
+def _watch_chart(distance: Curve, mismatch: Curve) -> Chart:
     nearest, at = min((value, step) for step, value in distance)
-    return [
-        line_chart(
-            [Series(name="KL(student \N{DOUBLE VERTICAL LINE} teacher)", points=distance)],
-            title="Warm-up: distance from the teacher on held-out prompts",
-            summary=f"KL(student \N{DOUBLE VERTICAL LINE} teacher) on the student's own samples "
-            f"goes from {distance[0][1]:.2f} to {distance[-1][1]:.2f}, the share of them that "
-            f"mismatch from {mismatch[0][1]:.0%} to {mismatch[-1][1]:.0%}. It was "
-            f"nearest, {nearest:.2f}, after step {at:.0f}.",
-            x_label="step",
-            y_label="nats per token",
-            y_mark=(distance[0][1], "as it came"),
-        )
-    ]
-
-
-def _distill_chart(folder: Path) -> Chart | str:
-    series = [
-        Series(name=MODELS[stage], points=_curve(_read_log(folder / stage), "loss"))
-        for stage in ("distill", "control")
-    ]
-    series = [one for one in series if one.points]
-    if not series:
-        return "No student was distilled in this run."
-    ends = ", ".join(f"{one.name} ends at {one.points[-1][1]:.3f}" for one in series)
     return line_chart(
-        series,
-        title="Distillation: loss",
-        summary=f"The loss of the distillation; {ends}.",
+        [Series(name="KL(student \N{DOUBLE VERTICAL LINE} teacher)", points=distance)],
+        title="Distance from the teacher on held-out prompts",
+        summary=f"KL(student \N{DOUBLE VERTICAL LINE} teacher) on the student's own samples "
+        f"goes from {decimal(distance[0][1], 3)} to {decimal(distance[-1][1], 3)}, the share of "
+        f"them that mismatch from {percent(mismatch[0][1])} to {percent(mismatch[-1][1])}. It was "
+        f"nearest, {decimal(nearest, 3)}, after step {at:.0f}.",
         x_label="step",
-        y_label="loss (nats per token)",
+        whole=True,
+        y_label="KL (nats per token)",
+        y_mark=(distance[0][1], "the student as it came"),
     )
 
 
-def _cut_charts(folder: Path) -> list[Chart | str]:
+def _distillation(folder: Path) -> Training:
+    curves = {
+        MODELS[stage]: _curve(_read_log(folder / stage), "loss") for stage in ("distill", "control")
+    }
+    curves = {name: curve for name, curve in curves.items() if curve}
+    ends = {name: decimal(curve[-1][1], 3) for name, curve in curves.items()}
+    summary = ", ".join(f"{name} ends at {end}" for name, end in ends.items())
+    chart = line_chart(
+        [Series(name=name, points=curve) for name, curve in curves.items()],
+        title="Loss",
+        summary=f"The loss of the distillation; {summary}.",
+        x_label="step",
+        whole=True,
+        y_label="loss (nats per token)",
+    ) if curves else None  # fmt: skip
+    return Training(
+        title="Distillation",
+        charts=[chart] if chart else [],
+        figures=[(end, f"is the loss at the end, {name}") for name, end in ends.items()],
+        instead="No student was distilled in this run.",
+    )
+
+
+def _cut(folder: Path) -> Training:
     loss = _curve(_read_log(folder / "cut"), "loss")
-    if not loss:
-        return []
-    return [
-        line_chart(
-            [Series(name="loss", points=loss)],
-            title="Healing of the cut student: loss",
-            summary=f"The loss goes from {loss[0][1]:.3f} to {loss[-1][1]:.3f}.",
-            x_label="step",
-            y_label="loss (nats per token)",
-        )
-    ]
+    ends = [decimal(value, 3) for _, value in (loss[0], loss[-1])] if loss else []
+    chart = line_chart(
+        [Series(name="loss", points=loss)],
+        title="Loss",
+        summary=f"The loss goes from {ends[0]} to {ends[1]}.",
+        x_label="step",
+        whole=True,
+        y_label="loss (nats per token)",
+    ) if loss else None  # fmt: skip
+    return Training(
+        title="Healing of the cut student",
+        charts=[chart] if chart else [],
+        figures=[(end, f"is the loss at the {where}") for end, where in
+                 zip(ends, ("start", "end"), strict=False)],
+    )  # fmt: skip

@@ -1,6 +1,7 @@
 """Text and numbers as the page shows them."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
@@ -35,19 +36,28 @@ def count(value: int) -> str:
 
 def decimal(value: float, digits: int = 1, *, sign: bool = False) -> str:
     """A number with a fixed number of digits and a true minus sign; `sign` adds a plus."""
-    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    text = f"{value:{'+' if sign else ''}z,.{digits}f}"  # z: what rounds to zero is not negative
     return text.replace("-", MINUS)
 
 
 def percent(part: float, whole: float = 1) -> str:
-    """A share in percent: one digit below ten percent, none above.
+    """A share in percent.
 
     Example:
         >>> percent(1, 3), percent(1, 40)
-        ('33%', '2.5%')
+        ('33.3%', '2.5%')
     """
-    share = 100 * part / whole if whole else 0.0
-    return f"{share:.0f}%" if share >= 9.95 or share == 0 else f"{share:.1f}%"
+    return f"{decimal(100 * part / whole if whole else 0.0)}%"
+
+
+def enumeration(parts: Sequence[str]) -> str:
+    """Parts of a sentence.
+
+    Example:
+        >>> enumeration(["one", "two", "three"])
+        'one, two and three'
+    """
+    return " and ".join([", ".join(parts[:-1]), *parts[-1:]] if len(parts) > 1 else parts)
 
 
 def duration(seconds: float) -> str:

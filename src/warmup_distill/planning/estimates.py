@@ -43,9 +43,8 @@ def tokens(recipe: Recipe, facts: Facts, tokenizer: Any) -> Tokens:
     count = len(facts.data.prompts[: rollouts.limit])
     lengths = _row_lengths(recipe, facts.data, tokenizer)
     sampled = count * rollouts.num_samples * rollouts.max_new_tokens
-    evaluated = sum(
-        2 * models_evaluated(recipe) * len(found.prompts) * _longest(recipe, name)
-        for name, found in facts.benchmarks.items()
+    asked = sum(
+        len(found.prompts) * _longest(recipe, name) for name, found in facts.benchmarks.items()
     )
     return Tokens(
         sampled=sampled,
@@ -54,7 +53,7 @@ def tokens(recipe: Recipe, facts: Facts, tokenizer: Any) -> Tokens:
             rows_trained(recipe.distill, len(lengths)) * sum(lengths) / max(1, len(lengths))
         ),
         rows=sum(lengths),
-        evaluated=evaluated,
+        evaluated=(1 + recipe.evaluate.samples) * models_evaluated(recipe) * asked,
     )
 
 

@@ -7,7 +7,6 @@ from warmup_distill.planning.facts import Facts
 from warmup_distill.planning.measuring import Costs
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.distillation import DistillSection
-from warmup_distill.stages.evaluate import DECODINGS
 from warmup_distill.training.watch import hold_out
 
 
@@ -64,8 +63,9 @@ def _taught(section: DistillSection, facts: Facts, costs: Costs) -> float:
 
 
 def _evaluating(recipe: Recipe, facts: Facts, costs: Costs) -> float:
-    """All models draw twice, and are held to the teacher once."""
+    """All models draw greedily and sample, and the teacher checks some of the samples."""
     asked = [len(found.prompts) for found in facts.benchmarks.values()]
-    drawn = len(DECODINGS) * sum(asked)
-    checked = sum(min(count, recipe.evaluate.agreement_prompts) for count in asked)
+    samples = recipe.evaluate.samples
+    drawn = (1 + samples) * sum(asked)
+    checked = samples * sum(min(count, recipe.evaluate.agreement_prompts) for count in asked)
     return models_evaluated(recipe) * (costs.drawing * drawn + costs.checking * checked)

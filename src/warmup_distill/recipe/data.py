@@ -90,8 +90,10 @@ class EvaluateSection(Section):
 
     benchmarks: list[Benchmark] = Field([])
     """What to evaluate on, each with a name of its own; without one the table stays empty."""
+    samples: int = Field(1, ge=1, le=1024, json_schema_extra=unit("completions"))
+    """Completions sampled for each prompt. More: smaller errors, which are over prompts."""
     agreement_prompts: int = Field(500, ge=1, json_schema_extra=unit("prompts"))
-    """Prompts of each benchmark whose sampled completion the teacher checks, from the first on."""
+    """Prompts of each benchmark whose sampled completions the teacher checks, from the first on."""
     batch_tokens: int = Field(16384, ge=1, json_schema_extra=unit("tokens"))
     """Tokens of prompts and completions whose keys and values are in memory together."""
 

@@ -1,6 +1,6 @@
 """How far a model is from the teacher on its own samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,21 @@ from warmup_distill.engines.mismatch import find_mismatch
 from warmup_distill.losses import forward_kl, reverse_kl
 from warmup_distill.tree.pack import Pack, batches_by_size, pack_completions
 from warmup_distill.tree.packed import PackedModel, gather_logprobs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distance:
+    """How far a model is from the teacher on one sample: sums over its tokens, in nats."""
+
+    tokens: int
+    has_mismatch: bool
+    """Whether the margin of a token exceeds the threshold."""
+    margin: float
+    """log q − log p."""
+    forward_kl: float
+    """KL(teacher ‖ model)."""
+    reverse_kl: float
+    """KL(model ‖ teacher)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +42,20 @@ class Agreement:
     """KL(model ‖ teacher), nats per token."""
 
 
+def agreement(distances: Sequence[Distance]) -> Agreement:
+    """The means over some samples."""
+    tokens = sum(one.tokens for one in distances)
+    return Agreement(
+        samples=len(distances),
+        mismatch_share=sum(one.has_mismatch for one in distances) / len(distances),
+        mean_margin=sum(one.margin for one in distances) / tokens,
+        forward_kl=sum(one.forward_kl for one in distances) / tokens,
+        reverse_kl=sum(one.reverse_kl for one in distances) / tokens,
+    )
+
+
 @torch.inference_mode()
-def measure_agreement(
+def measure_distances(
     model: PackedModel,
     teacher: PackedModel,
     prompts: Sequence[list[int]],
@@ -36,9 +63,14 @@ def measure_agreement(
     *,
     margin_threshold: float,
     batch_tokens: int,
-) -> Agreement:
-    """Compare two models on completions that the first one drew, over the whole vocabulary."""
-    mismatching, totals, tokens = 0, torch.zeros(3, dtype=torch.float64), 0
+    advance: Callable[[int], object] = lambda tokens: None,
+) -> list[Distance]:
+    """Compare two models on completions that the first one drew, over the whole vocabulary.
+
+    Args:
+        advance: called with the number of completion tokens just compared.
+    """
+    found: dict[int, Distance] = {}
     lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
     for indices in batches_by_size(lengths, batch_tokens):
         batch = pack_completions(
@@ -46,21 +78,24 @@ def measure_agreement(
             [completions[i] for i in indices],
             to_the_end=model.by_length or teacher.by_length,
         )
-        q, p, forward, reverse = _compare(model, teacher, batch)
+        values = _compare(model, teacher, batch).double().cpu()
         counts = [len(completions[i]) for i in indices]
-        for q_row, p_row in zip(torch.split(q, counts), torch.split(p, counts), strict=True):
-            index, _ = find_mismatch(q_row.tolist(), p_row.tolist(), margin_threshold)
-            mismatching += index is not None
-        sums = [values.double().sum().cpu() for values in (q - p, forward, reverse)]
-        totals += torch.stack(sums)
-        tokens += len(q)
-    margin, forward_mean, reverse_mean = (totals / tokens).tolist()
-    return Agreement(
-        samples=len(completions),
-        mismatch_share=mismatching / len(completions),
-        mean_margin=margin,
-        forward_kl=forward_mean,
-        reverse_kl=reverse_mean,
+        for i, part in zip(indices, torch.split(values, counts, dim=-1), strict=True):
+            found[i] = _distance(part, margin_threshold)
+        advance(sum(counts))
+    return [found[i] for i in range(len(completions))]
+
+
+def _distance(values: Tensor, margin_threshold: float) -> Distance:
+    """Of one completion, from what `_compare` found at its tokens [4, T]."""
+    ours, theirs, forward, reverse = values.unbind()
+    index, _ = find_mismatch(ours.tolist(), theirs.tolist(), margin_threshold)
+    return Distance(
+        tokens=values.shape[-1],
+        has_mismatch=index is not None,
+        margin=float((ours - theirs).sum()),
+        forward_kl=float(forward.sum()),
+        reverse_kl=float(reverse.sum()),
     )
 
 

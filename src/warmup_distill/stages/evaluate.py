@@ -2,35 +2,16 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Literal
-
-from tqdm import tqdm
-from transformers import PreTrainedModel
 
 from warmup_distill.data.prompting import read_prompts
-from warmup_distill.engines.drawing import draw
-from warmup_distill.engines.randomness import stream
-from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.engines.progress import Progress
 from warmup_distill.errors import DataError
-from warmup_distill.models.chat import decode_completion
-from warmup_distill.models.loading import load_model
-from warmup_distill.recipe import Benchmark
-from warmup_distill.records import Completion, Prediction, Prompt
-from warmup_distill.scoring.agreement import measure_agreement
-from warmup_distill.scoring.metrics import METRICS, Gold
-from warmup_distill.scoring.statistics import estimate
+from warmup_distill.recipe import Benchmark, Recipe
+from warmup_distill.records import Prediction, Prompt
+from warmup_distill.stages.evaluation import Evaluation, longest
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import write_json, write_records
-from warmup_distill.store.fingerprints import content
 from warmup_distill.store.stopping import leave_if_asked
-
-DECODINGS: tuple[tuple[Literal["greedy", "sampled"], float], ...] = (
-    ("greedy", 0.0),
-    ("sampled", 1.0),
-)
-"""Name and temperature of the two ways in which every model is asked."""
 
 
 def evaluate_models(session: Session) -> dict[str, int]:
@@ -41,13 +22,26 @@ def evaluate_models(session: Session) -> dict[str, int]:
         models["control"] = str(session.folder / "control")
     models["distill"] = str(session.folder / "distill")
     benchmarks = [(b, read_benchmark(session, b)) for b in recipe.evaluate.benchmarks]
-    total = len(models) * len(DECODINGS) * sum(len(prompts) for _, prompts in benchmarks)
-    with tqdm(total=total, desc="evaluate", unit="completion", disable=not total) as bar:
+    most = sum(_most_tokens(recipe, benchmark, len(prompts)) for benchmark, prompts in benchmarks)
+    with Progress("evaluate", len(models) * most) as progress:
         for name, where in models.items():
-            _evaluate_model(session, name, where, benchmarks, bar)
-            shutil.rmtree(session.folder / "evaluate" / name / "drawn", ignore_errors=True)
+            folder = session.folder / "evaluate" / name
+            if (folder / "predictions.parquet").exists():  # written last
+                progress.settle(most)
+            else:
+                _evaluate_model(session, name, where, benchmarks, progress)
+            shutil.rmtree(folder / "drawn", ignore_errors=True)
             leave_if_asked()
-    return {"models": len(models), "completions": total}
+    each = (1 + recipe.evaluate.samples) * sum(len(prompts) for _, prompts in benchmarks)
+    return {"models": len(models), "completions": len(models) * each}
+
+
+def _most_tokens(recipe: Recipe, benchmark: Benchmark, prompts: int) -> int:
+    """Tokens of a benchmark that one model draws, and that the teacher checks, at the most."""
+    section = recipe.evaluate
+    drawn = (1 + section.samples) * prompts
+    checked = section.samples * min(section.agreement_prompts, prompts)
+    return (drawn + checked) * longest(recipe, benchmark)
 
 
 def _evaluate_model(
@@ -55,98 +49,16 @@ def _evaluate_model(
     name: str,
     where: str,
     benchmarks: Sequence[tuple[Benchmark, list[Prompt]]],
-    bar: "tqdm[Any]",
+    progress: Progress,
 ) -> None:
     folder = session.folder / "evaluate" / name
-    if (folder / "predictions.parquet").exists():  # written last
-        bar.update(len(DECODINGS) * sum(len(prompts) for _, prompts in benchmarks))
-        return
-    model = load_model(where, session.recipe.dtype)
-    known = [where, content(where), session.recipe.dtype]
-    everything = []
+    evaluation = Evaluation(session, where, folder / "drawn", progress)
+    everything: list[Prediction] = []
     for benchmark, prompts in benchmarks:
-        drawn = folder / "drawn" / benchmark.name
-        result, predictions = _evaluate(session, model, known, benchmark, prompts, drawn, bar)
+        result, predictions = evaluation.on(benchmark, prompts)
         write_json(folder / f"{benchmark.name}.json", {"model": name} | result)
         everything += predictions
     write_records(folder / "predictions.parquet", Prediction, everything)
-
-
-def _evaluate(
-    session: Session,
-    model: PreTrainedModel,
-    known: Any,
-    benchmark: Benchmark,
-    prompts: Sequence[Prompt],
-    folder: Path,
-    bar: "tqdm[Any]",
-) -> tuple[dict[str, Any], list[Prediction]]:
-    recipe = session.recipe
-    batch_tokens = recipe.evaluate.batch_tokens
-    engine = TransformersEngine(
-        model, session.teacher, session.vocabulary, batch_tokens, advance=bar.update
-    )
-    predictions: list[Prediction] = []
-    result: dict[str, Any] = {
-        "benchmark": benchmark.name,
-        "metric": benchmark.metric,
-        "prompts": len(prompts),
-    }
-    completions: dict[str, list[Completion]] = {}
-    for decoding, temperature in DECODINGS:
-        # Every model gets the same random numbers, so that differences between them are paired.
-        drawn = draw(
-            engine,
-            [prompt.prompt_ids for prompt in prompts],
-            [[stream(recipe.seed, "evaluate", prompt.prompt_id)] for prompt in prompts],
-            folder / decoding,
-            model=known,
-            max_new_tokens=benchmark.max_new_tokens or recipe.rollouts.max_new_tokens,
-            temperature=temperature,
-        )
-        completions[decoding] = [completion for (completion,) in drawn]
-        scored = [
-            _predict(session, benchmark, decoding, prompt, completion)
-            for prompt, completion in zip(prompts, completions[decoding], strict=True)
-        ]
-        truncated = sum(prediction.finish_reason == "length" for prediction in scored)
-        values = [prediction.value for prediction in scored]
-        result[decoding] = asdict(estimate(values)) | {"truncated": truncated}
-        predictions += scored
-    count = recipe.evaluate.agreement_prompts
-    agreement = measure_agreement(
-        engine.student,
-        engine.teacher,
-        [prompt.prompt_ids for prompt in prompts[:count]],
-        [one.completion_ids for one in completions["sampled"][:count]],
-        margin_threshold=recipe.rollouts.margin_threshold,
-        batch_tokens=batch_tokens,
-    )
-    return result | {"agreement": asdict(agreement)}, predictions
-
-
-def _predict(
-    session: Session,
-    benchmark: Benchmark,
-    decoding: Literal["greedy", "sampled"],
-    prompt: Prompt,
-    completion: Completion,
-) -> Prediction:
-    text = decode_completion(session.tokenizer, completion.completion_ids)
-    metric = "gsm8k_strict" if benchmark.metric == "accuracy" else benchmark.metric
-    gold = Gold(
-        references=[] if prompt.reference is None else [prompt.reference], answer=prompt.answer
-    )
-    return Prediction(
-        benchmark=benchmark.name,
-        decoding=decoding,
-        prompt_id=prompt.prompt_id,
-        prediction=text,
-        reference=prompt.reference,
-        answer=prompt.answer,
-        value=METRICS[metric](text, gold).value,
-        finish_reason=completion.finish_reason,
-    )
 
 
 def read_benchmark(session: Session, benchmark: Benchmark) -> list[Prompt]:
@@ -160,7 +72,7 @@ def read_benchmark(session: Session, benchmark: Benchmark) -> list[Prompt]:
         session.tokenizer,
         session.recipe.prompts.format,
         context=session.context,
-        max_new_tokens=benchmark.max_new_tokens or session.recipe.rollouts.max_new_tokens,
+        max_new_tokens=longest(session.recipe, benchmark),
     )
     needed = "reference" if benchmark.compares_texts else "answer"
     for prompt in prompts:

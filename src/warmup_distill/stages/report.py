@@ -8,9 +8,10 @@ from typing import Any
 
 from warmup_distill.page.build import Page, render
 from warmup_distill.page.cards import make_card
+from warmup_distill.page.findings import findings
 from warmup_distill.page.mismatches import mismatch_charts, survey_rollouts
-from warmup_distill.page.table import findings, table_rows
-from warmup_distill.page.training import training_charts
+from warmup_distill.page.table import table_rows
+from warmup_distill.page.training import trainings
 from warmup_distill.recipe import Recipe
 from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.store.artifacts import read_json, read_parts, write_json, write_text
@@ -47,10 +48,10 @@ def _read_run(folder: Path, recipe: Recipe, manifest: dict[str, Any], tokenizer:
         manifest=manifest,
         prompts=len(prompts),
         table=table,
-        findings=findings(table),
+        findings=findings(folder, table),
         survey=survey,
         mismatch_charts=mismatch_charts(survey, stopped=recipe.rollouts.stop_at_mismatch),
-        training_charts=training_charts(folder),
+        trainings=trainings(folder),
         cards=[
             make_card(pair, prompts.get(pair.prompt_id), shown[_key(pair)], tokenizer)
             for pair in pairs
@@ -76,7 +77,7 @@ def _numbers(page: Page) -> dict[str, Any]:
     return {
         "name": page.name,
         "table": [asdict(row) for row in page.table],
-        "did_the_warmup_help": [asdict(finding) for finding in page.findings],
+        "did_the_warmup_help": [finding.numbers() for finding in page.findings],
         "mismatches": asdict(page.survey),
         "pairs": {key: value for key, value in counts.items() if key != "verdicts"},
         "verdicts": counts.get("verdicts"),

@@ -1,14 +1,14 @@
 """rollouts: prompts → student samples, checked and continued by the teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from warmup_distill.engines import Engine
 from warmup_distill.engines.paths import path_of
+from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import NumbersError
@@ -98,20 +98,23 @@ def _parts(session: Session) -> list[Part]:
 def _write(session: Session, parts: Sequence[Part]) -> dict[str, str]:
     """Roll out what is waiting; returns how each model was run."""
     settings = session.recipe.rollouts
-    # Every completion counts twice: once sampled, once checked and continued.
-    total = 2 * settings.num_samples * sum(len(part.prompts) for part in parts)
-    with tqdm(total=total, desc="rollouts", unit="completion") as bar:
+    longest = settings.num_samples * settings.max_new_tokens
+    # Every token counts at the most three times: sampled, checked, and drawn by the teacher.
+    total = 3 * longest * sum(len(part.prompts) for part in parts)
+    with Progress("rollouts", total) as progress:
         engine = TransformersEngine(
             session.student(),
             session.teacher,
             session.vocabulary,
             settings.batch_tokens,
-            advance=bar.update,
+            advance=progress.advance,
         )
         for part in parts:
             samples = part.samples()
-            bar.update(settings.num_samples * len(part.prompts) if samples else 0)
-            rollouts = roll_out(engine, part.prompts, settings, session.recipe.seed, samples)
+            rollouts = roll_out(
+                engine, part.prompts, settings, session.recipe.seed, samples,
+                settled=progress.settle,
+            )  # fmt: skip
             write_records(part.path, Rollout, rollouts, part.notes)
             leave_if_asked()
     models = {"student": engine.student, "teacher": engine.teacher}
@@ -124,6 +127,7 @@ def roll_out(
     settings: RolloutsSection,
     seed: int,
     samples: Sequence[list[Sample]] | None = None,
+    settled: Callable[[int], object] = lambda tokens: None,
 ) -> list[Rollout]:
     """Sample, check and continue: the rollouts of some prompts, N for each, in order.
 
@@ -131,6 +135,8 @@ def roll_out(
 
     Args:
         samples: of each prompt, if they were drawn before.
+        settled: called with the tokens that the work just done takes at the most; that is three
+            times `max_new_tokens` for each completion in the end.
 
     Raises:
         NumbersError: a log-probability is not finite; the prompts are named.
@@ -141,7 +147,7 @@ def roll_out(
         some = [prompts[i] for i in batch]
         drawn = None if samples is None else [samples[i] for i in batch]
         try:
-            rollouts = _roll_out_batch(engine, some, settings, seed, drawn)
+            rollouts = _roll_out_batch(engine, some, settings, seed, drawn, settled)
         except NumbersError as error:
             names = ", ".join(prompt.prompt_id for prompt in some)
             raise NumbersError(f"{error} It came with the prompts {names}.") from error
@@ -155,6 +161,7 @@ def _roll_out_batch(
     settings: RolloutsSection,
     seed: int,
     samples: Sequence[list[Sample]] | None,
+    settled: Callable[[int], object],
 ) -> list[list[Rollout]]:
     def streams(role: str) -> list[list[int]]:
         numbers = range(settings.num_samples)
@@ -168,6 +175,8 @@ def _roll_out_batch(
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
         )
+    most, drawn = settings.max_new_tokens, [len(one.ids) for one in chain(*samples)]
+    settled(sum(2 * most - length for length in drawn))  # no more are checked than were drawn
     checks = engine.check_and_continue(
         ids,
         samples,
@@ -177,6 +186,7 @@ def _roll_out_batch(
         temperature=settings.continuation_temperature,
         stop_at_mismatch=settings.stop_at_mismatch,
     )
+    settled(sum(most + length for length in drawn))
     return [
         [
             _rollout(prompt.prompt_id, i, sample, check)

@@ -24,6 +24,7 @@ Record = TypeVar("Record")
 
 _ARROW_TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
+    bool: pa.bool_(),
     int: pa.int32(),
     float: pa.float32(),
     list[int]: pa.list_(pa.int32()),
@@ -89,8 +90,13 @@ def write_records(
 
 
 def read_records(path: Path, record_type: type[Record]) -> list[Record]:
-    """Read the records of one Parquet file."""
-    names = [field.name for field in dataclasses.fields(record_type)]  # type: ignore[arg-type]
+    """Read the records of one Parquet file; a field with a default may be missing there."""
+    there = set(pq.read_schema(path).names)
+    names = [
+        field.name
+        for field in dataclasses.fields(record_type)  # type: ignore[arg-type]
+        if field.name in there or field.default is dataclasses.MISSING
+    ]
     return [record_type(**row) for row in pq.read_table(path, columns=names).to_pylist()]
 
 

@@ -1,7 +1,7 @@
 """One model on one suite: completions, scores with their errors, and a floor to hold them to."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from warmup_distill.engines.drawing import draw
+from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
@@ -43,15 +44,16 @@ def evaluate_suite(
     rows: Sequence[SuiteRow],
     profile: Profile,
     folder: Path,
+    progress: Progress,
     *,
     name: Any,
     batch_tokens: int,
-    advance: Callable[[int], object],
 ) -> tuple[dict[str, Any], list[SuitePrediction]]:
     """Ask a model every question once per seed of the profile, and score what it says.
 
     Args:
         folder: for what is drawn, kept after an interruption.
+        progress: hears of every token.
         name: what tells this model from others.
 
     Returns:
@@ -61,19 +63,20 @@ def evaluate_suite(
     Raises:
         DataError: a prompt and its completion do not fit into the model's context.
     """
-    profile = replace(profile, max_new_tokens=profile.max_new_tokens or suite.max_new_tokens)
-    assert profile.max_new_tokens is not None
+    new_tokens = longest(profile, suite)
+    profile = replace(profile, max_new_tokens=new_tokens)
     prompts = [encode(tokenizer, profile, row, suite.ask) for row in rows]
     context = context_of(model.config)
-    kept = _fitting(rows, prompts, profile, context - profile.max_new_tokens)
-    engine = TransformersEngine(model, model, vocabulary, batch_tokens, advance)
+    kept = _fitting(rows, prompts, profile, context - new_tokens)
+    engine = TransformersEngine(model, model, vocabulary, batch_tokens, progress.advance)
     drawn = draw(
         engine,
         kept,
         [[stream(seed, "suite", row.row_id) for seed in profile.seeds] for row in rows],
         folder,
+        progress,
         model=name,
-        max_new_tokens=profile.max_new_tokens,
+        max_new_tokens=new_tokens,
         temperature=profile.temperature,
         no_repeat_ngram_size=profile.no_repeat_ngram_size,
     )
@@ -97,6 +100,11 @@ def evaluate_suite(
         echoes = [rouge_l(row.prompt, row.gold.texts()) for row in rows]
         result["echo_of_the_prompt"] = asdict(estimate(echoes))
     return result, predictions
+
+
+def longest(profile: Profile, suite: Suite) -> int:
+    """Tokens of a completion at the most."""
+    return profile.max_new_tokens or suite.max_new_tokens
 
 
 def response(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from warmup_distill.engines.progress import Progress
 from warmup_distill.errors import DataError, RunError
 from warmup_distill.models.loading import (
     DType,
@@ -24,7 +23,7 @@ from warmup_distill.store.fingerprints import content, digest
 from warmup_distill.store.locking import locked
 from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.suites.catalogue import SEVEN, SUITES, SuiteRow, read_suite
-from warmup_distill.suites.evaluating import SuitePrediction, evaluate_suite
+from warmup_distill.suites.evaluating import SuitePrediction, evaluate_suite, longest
 from warmup_distill.suites.profiles import PROFILES, Profile
 
 
@@ -157,24 +156,25 @@ def _evaluate(
         tokenizer, tokenizer, {"model": load_config(name)}, [load_generation_config(name)]
     )
     model = load_model(name, question.dtype)
-    total = len(question.profile.seeds) * sum(map(len, rows.values()))
-    with tqdm(total=total, desc=Path(name).name, unit="completion") as bar:
+    profile = question.profile
+    most = sum(len(some) * longest(profile, SUITES[suite]) for suite, some in rows.items())
+    with Progress(Path(name).name, len(profile.seeds) * most) as progress:
         for suite, some in rows.items():
-            began, resumed = bar.format_dict["elapsed"], _drawn(paths[suite]).exists()
+            began, resumed = progress.seconds, _drawn(paths[suite]).exists()
             result, predictions = evaluate_suite(
                 model,
                 tokenizer,
                 vocabulary,
                 SUITES[suite],
                 some,
-                question.profile,
+                profile,
                 _drawn(paths[suite]),
+                progress,
                 name=[name, asked[suite]["weights"], question.dtype],
                 batch_tokens=question.batch_tokens,
-                advance=bar.update,
             )
             # Of a suite that was interrupted nobody has the time.
-            seconds = None if resumed else round(bar.format_dict["elapsed"] - began, 1)
+            seconds = None if resumed else round(progress.seconds - began, 1)
             write_records(paths[suite].with_suffix(".parquet"), SuitePrediction, predictions)
             write_json(
                 paths[suite],

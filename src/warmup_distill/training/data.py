@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from warmup_distill.engines.drawing import draw
+from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
@@ -87,12 +87,13 @@ def teacher_completions(
     Source: Kim and Rush 2016, arXiv:1606.07947, section 3.2 (sequence-level distillation), with a
     draw in place of the beam.
     """
-    with tqdm(total=len(prompts), desc="teacher", unit="completion") as bar:
+    with Progress("teacher", len(prompts) * max_new_tokens) as progress:
         drawn = draw(
-            TransformersEngine(teacher, teacher, vocabulary, batch_tokens, bar.update),
+            TransformersEngine(teacher, teacher, vocabulary, batch_tokens, progress.advance),
             [prompt.prompt_ids for prompt in prompts],
             [[stream(seed, "distill", prompt.prompt_id)] for prompt in prompts],
             folder,
+            progress,
             model=name,
             max_new_tokens=max_new_tokens,
             temperature=section.completions.temperature,

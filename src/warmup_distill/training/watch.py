@@ -18,7 +18,7 @@ from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.recipe.training import WatchSection
 from warmup_distill.records import Prompt
-from warmup_distill.scoring.agreement import Agreement, measure_agreement
+from warmup_distill.scoring.agreement import Agreement, agreement, measure_distances
 from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.store.stopping import asked
 
@@ -166,7 +166,7 @@ class Watch(TrainerCallback):
             temperature=1.0,
         )
         self.engine.forget()
-        return measure_agreement(
+        distances = measure_distances(
             self.engine.student,
             self.engine.teacher,
             ids,
@@ -174,3 +174,4 @@ class Watch(TrainerCallback):
             margin_threshold=given.margin_threshold,
             batch_tokens=given.batch_tokens,
         )
+        return agreement(distances)

@@ -1,0 +1,49 @@
+"""How far the work on tokens is: a bar whose total comes down as completions end early."""
+
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A progress bar over tokens that are drawn or checked.
+
+    Nobody knows beforehand how long completions will be. So the total is the most that they could
+    be, and what they turn out to be shorter is taken off it: the bar ends at 100%.
+
+    Args:
+        name: what stands before the bar.
+        total: tokens that the whole work takes at the most; without any there is no bar.
+    """
+
+    def __init__(self, name: str, total: int) -> None:
+        self._open = total
+        # Every advance may be shown: a fast batch must not make the bar skip a slow one's.
+        self._bar = tqdm(
+            total=total, desc=name, unit=" tokens", unit_scale=True, miniters=1, disable=not total
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Since the bar began."""
+        return float(self._bar.format_dict["elapsed"])
+
+    def advance(self, tokens: int) -> None:
+        """Some tokens were drawn or checked."""
+        self._bar.update(tokens)
+
+    def settle(self, tokens: int) -> None:
+        """Work that takes so many tokens at the most is done, however many it took."""
+        self._open -= tokens
+        self._bar.total = self._bar.n + self._open
+        self._bar.refresh()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._bar.close()
