@@ -163,7 +163,7 @@ class _Alone:
         draw = torch.Generator().manual_seed(0)
         ids = torch.randint(first, vocabulary.size, (SHORT + LONG,), generator=draw)
         self.sequences = [part.tolist() for part in torch.split(ids, [SHORT, LONG])]
-        pad = model.config.get_text_config().pad_token_id
+        pad = getattr(model.config.get_text_config(), "pad_token_id", None)
         if isinstance(pad, int) and pad < vocabulary.size:
             self.sequences[0][1] = pad  # some families count positions without it
 
