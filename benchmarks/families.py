@@ -14,6 +14,7 @@ import tempfile
 import traceback
 import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,7 @@ def _rollouts(
 def naive(model: PreTrainedModel, prompt: list[int], completion: list[int]) -> torch.Tensor:
     """Log-probabilities [T, V] at each completion token by one plain forward."""
     ids = torch.tensor([[*prompt, *completion]])
+    model(input_ids=ids[:, :1])  # dynamic rotary positions forget longer texts only now
     logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1, :TOKENS]
     return logits.float().log_softmax(-1)
 
@@ -330,23 +332,108 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 """What a family needs besides to be tiny, or to be a language model that reads forwards."""
 
-VARIANTS: list[Variant] = []
+_WINDOW = {"sliding_window": 4}
+_LONG = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0, "short_factor": [1.0] * 4,
+         "long_factor": [3.0] * 4, "original_max_position_embeddings": 12}  # fmt: skip
+_DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
+
+VARIANTS = [
+    Variant(family=family, label=f"{family}, {what}", changes=CHANGES.get(family, {}) | changes)
+    for family, what, changes in (
+        ("llama", "tied head", {"tie_word_embeddings": True}),
+        ("llama", "dynamic rotary", {"rope_parameters": _DYNAMIC, "max_position_embeddings": 12}),
+        ("llama", "one head of keys", {"num_key_value_heads": 1}),
+        ("llama", "biases", {"attention_bias": True, "mlp_bias": True}),
+        ("qwen2", "tied head", {"tie_word_embeddings": True}),
+        ("qwen2", "windows", _WINDOW | {"use_sliding_window": True, "max_window_layers": 1}),
+        ("qwen3", "tied head", {"tie_word_embeddings": True}),
+        ("qwen3_moe", "tied head", {"tie_word_embeddings": True}),
+        ("mistral", "window of 4", _WINDOW),
+        ("mixtral", "window of 4", _WINDOW),
+        ("mixtral", "tied head", {"tie_word_embeddings": True}),
+        ("phi3", "window of 4", _WINDOW),
+        ("phi3", "long rotary", {"rope_parameters": _LONG, "original_max_position_embeddings": 12}),
+        ("gemma2", "window of 4", _WINDOW),
+        ("gemma3_text", "window of 4", _WINDOW),
+        ("gpt_oss", "window of 4", _WINDOW),
+        ("starcoder2", "window of 4", _WINDOW),
+        ("olmo3", "window of 4", _WINDOW),
+        ("cohere2", "window of 4", _WINDOW),
+        ("falcon", "alibi", {"alibi": True}),
+        ("falcon", "new decoder", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+        ("llama4_text", "chunks of 8", {"attention_chunk_size": 8}),
+        ("gpt2", "untied head", {"tie_word_embeddings": False}),
+        ("gemma", "untied head", {"tie_word_embeddings": False}),
+        ("jamba", "tied head", {"tie_word_embeddings": True}),
+        ("mamba2", "tied head", {"tie_word_embeddings": True}),
+    )
+]
 """More than one of a family: windows, rotary positions by length, tied and untied heads."""
 
-NO_LANGUAGE_MODELS: dict[str, str] = {}
-"""Listed by `transformers`, but not models that go from left to right over one text."""
+LEFT_OUT = {
+    "blt": "patches of bytes, made by a second model",
+    "cpmant": "reads its prompt in both directions",
+    "prophetnet": "predicts several tokens ahead by streams of its own",
+    "xlnet": "reads in permuted order",
+    "reformer": "hashes tokens into buckets with random numbers",
+    "git": "captions of pictures", "mllama": "pictures", "emu3": "pictures", "fuyu": "pictures",
+    "phi4_multimodal": "pictures and speech", "got_ocr2": "pictures",
+    "musicgen": "music", "musicgen_melody": "music", "moshi": "speech", "whisper": "speech",
+    "gemma4_assistant": "drafts for another model", "gemma4_unified_assistant": "the same",
+}  # fmt: skip
+"""Listed by `transformers` as causal, but no model that continues one text from left to right."""
 
 
 def variants(names: list[str]) -> list[Variant]:
     """Those asked for, or all."""
-    families = sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - set(NO_LANGUAGE_MODELS))
+    families = sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - set(LEFT_OUT))
     every = [Variant(family=f, label=f, changes=CHANGES.get(f, {})) for f in families]
     return [one for one in every + VARIANTS if not names or one.family in names]
 
 
+def page(results: list[Result]) -> str:
+    """docs/models.md."""
+    tried = [one for one in results if one.path]
+    made = [one.label for one in results if not one.path]
+    plain = [one for one in tried if not one.path.startswith("token tree")]
+    lines = [
+        "# Models", "",
+        "Written by `python benchmarks/families.py`. Every family that `transformers` "
+        f"{version('transformers')} offers as a causal language model was made tiny with random "
+        "weights and tried in float32: rollouts against plain forwards of each sequence alone, the "
+        "warm-up's first loss (ln 2 = 0.6931), the distillation's loss against the naive one, and "
+        "a model that was saved and loaded against itself. Differences are in nats.", "",
+        f"{len(tried)} models, {sum(one.sound for one in tried)} exact: "
+        f"{len(tried) - len(plain)} on the token tree, {len(plain)} on the plain path, which is "
+        "slower and as exact. A model's path is found out when it is loaded; `warmup-distill plan` "
+        "and the manifest say which and why.", "",
+        "| family | path | rollouts | first loss | distillation | reload |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(_row(one) for one in tried), "",
+        "Not language models that go from left to right over one text, and so left out: "
+        + "; ".join(f"{name} ({why})" for name, why in sorted(LEFT_OUT.items())) + ".",
+    ]  # fmt: skip
+    if made:
+        lines += ["", "Not made tiny by this script, and so not tried: " + ", ".join(made) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def _row(result: Result) -> str:
+    path, _, why = result.path.partition(": ")
+    numbers = (result.rollouts, result.loss, result.distill, result.reload)
+    shown = ["–" if n is None else f"{n:.4f}" if n is result.loss else f"{n:.0e}" for n in numbers]
+    cells = [result.label, f"{path}: {_short(why)}" if why else path, *shown]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _short(why: str) -> str:
+    """The reason without the name of the error and of the class."""
+    return why.partition(": ")[2].partition(". ")[0] or why
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("families", nargs="*", help="all if absent")
+    parser.add_argument("families", nargs="*", help="all if absent, and the page is written")
     parser.add_argument("--verbose", action="store_true", help="say where a failure came from")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -360,6 +447,8 @@ def main() -> None:
         if options.verbose and result.trace:
             print(result.trace)
     print(f"{sum(one.sound for one in results)} of {len(results)} sound")
+    if not options.families:
+        TARGET.write_text(page(results), encoding="utf-8")
 
 
 def _line(result: Result) -> str:

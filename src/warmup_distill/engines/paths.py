@@ -103,7 +103,9 @@ def _of_miniature(config: PretrainedConfig) -> Path | None:
     except Exception as error:  # a family's code can raise anything of a changed configuration
         logger.debug("no miniature of %s: %s", config.model_type, error)
         return None
-    return _find(small, Path(why=None)) if small is not None else None
+    if small is None or _Alone(small, _whole_vocabulary(small)).fault_of_running():
+        return None
+    return _find(small, Path(why=None))
 
 
 @torch.no_grad()
@@ -114,6 +116,10 @@ def _find(model: PreTrainedModel, ahead: Path) -> Path:
     why = why or alone.fault(lambda: _growing(alone, TreeModel(model, vocabulary)))
     if why is None:
         return Path(why=None)
+    if (broken := alone.fault_of_running()) is not None:
+        raise ModelError(
+            f"{_name(model)} does not run by itself: {broken}. Look at its config.json."
+        )
     if (left := alone.fault(alone.prefix)) is not None:
         raise ModelError(
             f"{_name(model)} is no causal language model: what follows a token changes what is "
@@ -174,6 +180,12 @@ class _Alone:
             hidden, targets = packed.completion_hidden(firsts, rest)
             found = packed.logprobs(hidden, targets)
         return found, torch.cat([self._logprobs(sequence) for sequence in self.sequences])
+
+    @torch.no_grad()
+    def fault_of_running(self) -> str | None:
+        """Why the model's own forward fails, or is another one the second time; None if neither."""
+        once, again = (partial(self._logprobs, self.sequences[0]) for _ in range(2))
+        return self.fault(lambda: (once(), again()))
 
     def prefix(self) -> Found:
         """Log-probabilities of a sequence's first tokens: without the rest of it, and with it."""

@@ -101,20 +101,32 @@ class PlainBranches:
         start = min(map(len, texts))
         ids = torch.tensor([text[:start] for text in texts], device=self.model.device)
         writer = Writer(texts, rows, self.model.vocabulary, temperature, advance)
-        model = self.model.model
         longest = max(len(t) + row.max_new_tokens for t, row in zip(texts, rows, strict=True))
         self.model.start_anew()
-        with bare(model):
-            model.generate(  # type: ignore[operator]
-                ids,
-                attention_mask=torch.ones_like(ids),
-                generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
-                    max_new_tokens=longest - start, do_sample=False, pad_token_id=0,
-                    use_cache=self.model.habits.caches,
-                ),
-                logits_processor=LogitsProcessorList([writer]),
-                stopping_criteria=StoppingCriteriaList([Finished(writer)]),
-            )  # fmt: skip
+        run = generate if self.model.habits.caches else run_again
+        run(self.model.model, ids, writer, longest - start)
+
+
+def generate(model: PreTrainedModel, ids: Tensor, writer: "Writer", steps: int) -> None:
+    """Let a writer write after ids [n, T], by the cache that `transformers` has for the model."""
+    settings = {"max_new_tokens": steps, "do_sample": False, "pad_token_id": 0}
+    with bare(model):
+        model.generate(  # type: ignore[operator]
+            ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=GenerationConfig(**settings),  # type: ignore[no-untyped-call]
+            logits_processor=LogitsProcessorList([writer]),
+            stopping_criteria=StoppingCriteriaList([Finished(writer)]),
+        )
+
+
+def run_again(model: PreTrainedModel, ids: Tensor, writer: "Writer", steps: int) -> None:
+    """The same without a cache, for models of which `generate` makes something else."""
+    for _ in range(steps):
+        if writer.finished:
+            return
+        scores = writer(ids, model(input_ids=ids, use_cache=False).logits[:, -1])
+        ids = torch.cat([ids, scores.argmax(-1, keepdim=True)], dim=-1)
 
 
 class Writer(LogitsProcessor):

@@ -26,7 +26,7 @@ class Habits:
     """Its numbers do not change with padding after the last token; length-dependent rotary
     positions do."""
     caches: bool = True
-    """Its cache gives the numbers of a whole forward."""
+    """`generate` with the model's cache gives the numbers of a whole forward."""
     splits: bool = True
     """Body and head, as we know them, give the logits of the whole model."""
 
