@@ -16,8 +16,12 @@ from warmup_distill.models.chat import encode_prompt
 from warmup_distill.models.loading import load_tokenizer
 from warmup_distill.recipe import Source
 from warmup_distill.recipe.reading import dump_recipe, load_recipe
+from warmup_distill.records import Pair, Rollout
 from warmup_distill.scoring.files import score_file
+from warmup_distill.store.artifacts import read_log, read_parts
 from warmup_distill.store.manifest import Manifest
+from warmup_distill.store.opening import open_run
+from warmup_distill.training.checkpoints import newest_whole
 
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -83,11 +87,31 @@ def test_rows_of_any_values(row: Any, tmp_path: Path) -> None:
 @quick
 @given(content=st.binary(max_size=100) | values.map(lambda v: json.dumps(v).encode()))
 @example(content=b'{"stages": {"prompts": 3}}')
+@example(content=b'{"stages": {"prompts": {"state": "complete", "files": {"prompts/a": 3}}}}')
+@example(content=b'{"stages": {"prompts": {"state": "complete", "files": ["prompts/a"]}}}')
+@example(content=b'{"stages": {"": {"files": {"/etc/hostname": {"bytes": 1, "sha256": ""}}}}}')
 def test_a_manifest_of_any_bytes(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(dump_recipe(small_recipe()), encoding="utf-8")
     (tmp_path / "manifest.json").write_bytes(content)
-    ours_or_fine(lambda: Manifest(tmp_path).open(small_recipe(), {"prompts": "a"}))
+    ours_or_fine(lambda: open_run(tmp_path, small_recipe(), {"prompts": "a"}))
     ours_or_fine(lambda: Manifest(tmp_path).complete("prompts"))
+
+
+@quick
+@given(content=st.binary(max_size=100) | values.map(lambda v: json.dumps(v).encode()))
+@example(content=b"PAR1" + b"\xff" * 40 + b"PAR1")
+@example(content=b'{"about": {}, "files": {"../../seal.json": 3}}')
+@example(content=b'{"step": "1"}\n{}')
+def test_files_of_a_run_of_any_bytes(content: bytes, tmp_path: Path) -> None:
+    names = ("part-00000.parquet", "log.jsonl", "watch.json", "checkpoint-3/seal.json")
+    (tmp_path / "checkpoint-3").mkdir(exist_ok=True)
+    for name in names:
+        (tmp_path / name).write_bytes(content)
+    for record in (Pair, Rollout):
+        ours_or_fine(lambda record=record: list(read_parts(tmp_path, record)))
+    ours_or_fine(lambda: read_log(tmp_path / "log.jsonl"))
+    ours_or_fine(lambda: read_log(tmp_path / "watch.json"))
+    ours_or_fine(lambda: newest_whole(tmp_path, {"seed": 0}))
 
 
 @pytest.mark.parametrize("format", ["chat", "text"])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ def test_a_run_goes_on_where_it_stopped_and_touches_nothing_before(
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.parquet")}
     del manifest["stages"]["report"]
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    (folder / "report" / "index.html").unlink()
+    shutil.rmtree(folder / "report")
     run(small_recipe(), folder)
     assert (folder / "report" / "index.html").exists()
     assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*.parquet")}

@@ -11,7 +11,9 @@ from typing import Any
 
 from warmup_distill.errors import RunError
 from warmup_distill.records import Pair, Prompt, Rollout
-from warmup_distill.store.artifacts import read_parts, write_json, write_text
+from warmup_distill.store.artifacts import parts_in, read_parts, write_json, write_text
+from warmup_distill.store.leaves import PARTS, require_no_links
+from warmup_distill.store.manifest import Manifest
 
 
 def _trl(pair: Pair, prompt: Prompt) -> dict[str, Any]:
@@ -53,9 +55,12 @@ def export_pairs(folder: Path, target: str) -> tuple[Path, int, int]:
         The file, how many pairs are in it, and how many were left out because they were cut off.
 
     Raises:
-        RunError: the folder has no pairs.
+        RunError: the folder has no pairs, or they are not as their stage left them.
     """
-    pairs = list(read_parts(folder / "pairs", Pair))
+    require_no_links(folder, ["export"])
+    Manifest(folder).require_intact(PARTS)
+    there = parts_in(folder / "pairs")
+    pairs = list(read_parts(folder / "pairs", Pair)) if there else []
     if not pairs:
         raise RunError(
             f"expected pairs in {folder / 'pairs'}, but there are none. Give a run directory, such "
@@ -64,6 +69,9 @@ def export_pairs(folder: Path, target: str) -> tuple[Path, int, int]:
     prompts = {prompt.prompt_id: prompt for prompt in read_parts(folder / "prompts", Prompt)}
     cut_off = set(_cut_off(folder))
     whole = [pair for pair in pairs if (pair.prompt_id, pair.sample_index) not in cut_off]
+    unknown = next((pair.prompt_id for pair in whole if pair.prompt_id not in prompts), None)
+    if unknown is not None:
+        raise RunError(f"{folder / 'pairs'} has pairs of the prompt {unknown!r}, which is missing.")
     rows = [ROWS[target](pair, prompts[pair.prompt_id]) for pair in whole]
     where = folder / "export" / target
     if target == "llama-factory":

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,9 +23,12 @@ from warmup_distill.stages.report import make_report
 from warmup_distill.stages.rollouts import write_rollouts
 from warmup_distill.stages.session import Session
 from warmup_distill.stages.warmup import train_warmup
+from warmup_distill.store.leaves import RECIPE
 from warmup_distill.store.locking import locked
 from warmup_distill.store.manifest import Manifest
+from warmup_distill.store.opening import open_run, require_run
 from warmup_distill.store.stopping import leave_if_asked
+from warmup_distill.store.writing import in_words
 from warmup_distill.training.data import require_rows_to_train
 
 logger = logging.getLogger(__name__)
@@ -86,12 +88,13 @@ def opened(
     """
     session = Session(folder, recipe)
     require_folder(folder)
-    if redo or not folder.exists() or not any(folder.iterdir()):
+    if redo or not (folder / RECIPE).exists():
         preflight(session)
+    order = stages_of(recipe)
+    stages = order[: order.index(stage) + 1] if stage else order
+    known = session.fingerprints
     with locked(folder):
-        if redo and stage:
-            _require_before(session, stage)
-        Manifest(folder).open(recipe, session.fingerprints, redo=redo)
+        open_run(folder, recipe, known, redo=redo, stages=stages, alone=stage is not None)
         yield session
 
 
@@ -108,26 +111,14 @@ def preflight(session: Session) -> None:
 
 
 def require_folder(folder: Path) -> None:
-    """Raise a RunError if a run directory cannot be here."""
-    for path in (folder, *folder.parents):
-        if path.exists():
-            if not path.is_dir():
-                raise RunError(f"expected a folder at {path}, but it is a file. Name another one.")
-            if not os.access(path, os.W_OK):
-                raise RunError(f"{path} cannot be written to. Name another folder.")
-            return
-
-
-def _require_before(session: Session, stage: str) -> None:
-    """Refuse to redo a single stage where one before it would have to be redone first."""
-    order = stages_of(session.recipe)
-    stale = Manifest(session.folder).stale(session.fingerprints)
-    first = next((one for one in order[: order.index(stage)] if one in stale), None)
-    if first:
-        raise RunError(
-            f"{stage} follows {first}, which depends on what has changed too. Run "
-            f"`warmup-distill {first} RECIPE … --redo` first, or all with `run … --redo`."
-        )
+    """Raise a RunError if a run directory cannot be here, or something else is."""
+    with in_words(folder):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise RunError(f"expected a folder at {there}, but it is a file. Name another one.")
+        if not os.access(there, os.W_OK):
+            raise RunError(f"{there} cannot be written to. Name another folder.")
+        require_run(folder)
 
 
 def require_fitting(session: Session) -> None:
@@ -176,9 +167,13 @@ def run_stage(session: Session, stage: str) -> None:
             )
     manifest.begin(stage, session.fingerprints[stage])
     began = time.perf_counter()
-    counts = STAGES[stage](session)
+    try:
+        counts = STAGES[stage](session)
+    except Exception as error:
+        manifest.require_there(error)
+        raise
+    manifest.require_there()
     manifest.record(stage, session.fingerprints[stage], time.perf_counter() - began, counts)
-    shutil.rmtree(session.folder / "checkpoints" / stage, ignore_errors=True)
     logger.info("%s: %s", stage, describe(stage, counts))
     leave_if_asked()
 

@@ -308,7 +308,6 @@ def test_a_single_stage_is_not_redone_before_what_it_follows(whole: Path, tmp_pa
 
 def test_half_done_work_of_other_settings_is_not_taken_up(whole: Path, tmp_path: Path) -> None:
     folder = copied(whole, tmp_path / "half", *UP_TO_PAIRS)
-    shutil.copytree(whole / "evaluate", folder / "evaluate")  # of no stage that was begun
     shutil.copytree(whole / "warmup", folder / "warmup")
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["stages"]["warmup"] = {"state": "open", "fingerprint": "of other settings"}
@@ -316,23 +315,28 @@ def test_half_done_work_of_other_settings_is_not_taken_up(whole: Path, tmp_path:
     with pytest.raises(RunError, match="--redo, which does again: warmup"):
         run(recipe(), folder)
     run(recipe(), folder, redo=True)
-    for name in ("evaluate/student/test.json", "warmup/model.safetensors"):
+    for name in ("warmup/model.safetensors", "warmup/config.json"):
         assert (folder / name).stat().st_mtime_ns != (whole / name).stat().st_mtime_ns
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_what_a_kill_left_half_written_is_swept_away(whole: Path, tmp_path: Path) -> None:
     folder = copied(whole, tmp_path / "left", *UP_TO_PAIRS)
-    (folder / ".warmup.abcdefgh").mkdir()
-    (folder / "pairs" / ".part-00000.parquet.123.tmp").touch()
-    with opened(recipe(), folder):
-        pass
-    assert not list(folder.rglob(".*.tmp")) and not (folder / ".warmup.abcdefgh").exists()
     new = tmp_path / "new"
-    new.mkdir()
-    (new / ".manifest.json.123.tmp").touch()
-    with opened(recipe(), new):
-        assert (new / "recipe.yaml").exists()
+    code = (
+        "import os, signal; from pathlib import Path\n"
+        "from warmup_distill.store.writing import replacing, whole_folder\n"
+        "with whole_folder(Path(PLACE) / 'warmup') as one, replacing(Path(PLACE) / NAME) as two:\n"
+        "    (one / 'config.json').touch(); two.touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    for place, name in ((folder, "pairs/part-00000.parquet"), (new, "manifest.json")):
+        given = f"PLACE = {str(place)!r}; NAME = {name!r}\n"
+        done = subprocess.run([sys.executable, "-c", given + code])
+        assert done.returncode == -signal.SIGKILL
+        assert len(list(place.rglob(".warmup-distill-*.tmp"))) == 2
+        with opened(recipe(), place):
+            assert (place / "recipe.yaml").exists()
+        assert not list(place.rglob(".warmup-distill-*"))
 
 
 def test_a_refused_folder_is_left_without_a_lock(tmp_path: Path) -> None:

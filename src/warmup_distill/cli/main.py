@@ -3,7 +3,6 @@
 Exit codes: 0 done, 2 the user's input is wrong, 130 or 143 stopped by a signal, 1 anything else.
 """
 
-import errno
 import logging
 import os
 import sys
@@ -11,6 +10,7 @@ import sys
 from warmup_distill.cli.commands import app
 from warmup_distill.errors import NumbersError, WarmupDistillError
 from warmup_distill.store.stopping import Stopped
+from warmup_distill.store.writing import is_full_disk
 
 
 def main() -> None:
@@ -28,19 +28,13 @@ def main() -> None:
             128 + stopped.signal,
         )
     except Exception as error:
-        if not _is_full_disk(error):
+        if not is_full_disk(error):
             raise
         _leave(
             f"the disk is full: {error}. Everything before is whole. Make room "
             "(`warmup-distill plan` says how much) and give the same command again.",
             1,
         )
-
-
-def _is_full_disk(error: Exception) -> bool:
-    """Libraries that write for us say it in their own exceptions."""
-    number = getattr(error, "errno", None)
-    return number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
 
 
 def _leave(message: str, code: int) -> None:

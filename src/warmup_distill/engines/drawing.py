@@ -1,16 +1,30 @@
 """Completions of many prompts, drawn batch by batch; each batch is on disk before the next."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.errors import RunError
 from warmup_distill.records import Completion
-from warmup_distill.store.artifacts import part_path, read_notes, read_records, write_records
+from warmup_distill.store.artifacts import (
+    part_path,
+    parts_in,
+    read_notes,
+    read_records,
+    write_records,
+)
 from warmup_distill.store.fingerprints import digest
+from warmup_distill.store.removing import remove_empty, remove_files, sweep
 from warmup_distill.store.stopping import leave_if_asked
+
+logger = logging.getLogger(__name__)
+
+QUESTION = "question"
+"""The note in a part that says what was asked."""
 
 
 def draw(
@@ -35,7 +49,7 @@ def draw(
         Stopped: a signal asked for it; the batches drawn are kept.
     """
     question = [model, prompts, streams, engine.vocabulary.size, max_new_tokens, decoding]
-    notes = {"question": digest(question)}
+    notes = {QUESTION: digest(question)}
     found = _kept(folder, notes)
     for group in found.values():
         progress.advance(sum(len(one.completion_ids) for one in group))
@@ -67,13 +81,30 @@ def draw(
     return [found[number] for number in range(len(prompts))]
 
 
+def forget(folders: Iterable[Path]) -> None:
+    """Remove what was drawn into some folders, once it is of no more use."""
+    for folder in folders:
+        ours = [path for path in parts_in(folder) if QUESTION in read_notes(path)]
+        remove_files(ours, above=folder)
+        remove_empty([folder, folder.parent])
+
+
 def _kept(folder: Path, notes: dict[str, str]) -> dict[int, list[Completion]]:
     """What earlier calls drew, by the number of the prompt."""
     found: dict[int, list[Completion]] = {}
-    for path in sorted(folder.glob("part-*.parquet")):
-        if read_notes(path) != notes:
-            path.unlink()
+    if folder.is_dir():
+        sweep(folder)
+    for path in parts_in(folder):
+        theirs = read_notes(path)
+        if QUESTION not in theirs:  # cut, or none that was drawn here: it does no harm
             continue
-        for one in read_records(path, Completion):
+        try:
+            drawn = read_records(path, Completion) if theirs == notes else []
+        except RunError as error:
+            logger.warning("%s", error)
+            drawn = []
+        if not drawn:
+            remove_files([path], above=folder)
+        for one in drawn:
             found.setdefault(one.prompt, []).append(one)
     return found

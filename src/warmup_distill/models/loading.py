@@ -23,6 +23,7 @@ from warmup_distill.errors import ModelError
 from warmup_distill.models.chat import try_template
 from warmup_distill.models.gguf import converted, first_line
 from warmup_distill.models.weights import require_matching
+from warmup_distill.store.fingerprints import content
 
 DType = Literal["float32", "bfloat16"]
 
@@ -149,6 +150,17 @@ def blank_model(name: str) -> Any:
     """
     require_weights(name)
     return load_weights(AutoModelForCausalLM, name, device_map="meta")
+
+
+def identity(name: str) -> str:
+    """What tells a model from others: a digest of its files, or the name of one on the hub."""
+    if name.startswith("bundled:"):
+        where = _bundled(name)
+    elif name.startswith("package:"):
+        where = _package_file(name)
+    else:
+        where = Path(name)
+    return content(where) or name
 
 
 def require_weights(name: str) -> None:

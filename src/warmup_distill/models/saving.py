@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from warmup_distill.store.artifacts import whole_folder
+from warmup_distill.store.writing import whole_folder
 
 
 def save_model(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from warmup_distill.errors import RunError
 from warmup_distill.page.words import count
 from warmup_distill.store.artifacts import read_json
 
@@ -68,12 +69,16 @@ class TableRow:
 
 
 def table_rows(folder: Path) -> list[TableRow]:
-    """The rows of a run directory, benchmarks by name, models in the order of `MODELS`."""
+    """The rows of a run directory, benchmarks by name, models in the order of `MODELS`.
+
+    Raises:
+        RunError: a result of an evaluation is none.
+    """
     names = sorted({path.stem for path in folder.glob("evaluate/*/*.json")})
     paths = [
         (model, folder / "evaluate" / model / f"{name}.json") for name in names for model in MODELS
     ]
-    return [_row(model, read_json(path)) for model, path in paths if path.is_file()]
+    return [_row(model, path) for model, path in paths if path.is_file()]
 
 
 def caption(rows: Sequence[TableRow]) -> str:
@@ -87,7 +92,18 @@ def caption(rows: Sequence[TableRow]) -> str:
     return said
 
 
-def _row(model: str, result: dict[str, Any]) -> TableRow:
+def _row(model: str, path: Path) -> TableRow:
+    result = read_json(path)
+    try:
+        return _of(model, result)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{path} is no result of an evaluation by this program ({error!r}). Put back a copy of "
+            "it, or move it away if it is yours."
+        ) from error
+
+
+def _of(model: str, result: dict[str, Any]) -> TableRow:
     agreement = result.get("agreement") or {}
     return TableRow(
         benchmark=result["benchmark"],

@@ -1,6 +1,5 @@
 """The curves of a run's trainings, from the logs that they left."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from warmup_distill.page.charts import Chart, Series, line_chart, thin
 from warmup_distill.page.table import MODELS
 from warmup_distill.page.words import count, decimal, percent
+from warmup_distill.store.artifacts import read_log
 
 Rows = list[dict[str, Any]]
 Curve = list[tuple[float, float]]
@@ -39,10 +39,7 @@ def trainings(folder: Path) -> list[Training]:
 
 
 def _read_log(stage: Path) -> Rows:
-    path = stage / "trainer_log.jsonl"
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return read_log(stage / "trainer_log.jsonl")
 
 
 def _curve(rows: Rows, key: str) -> Curve:
@@ -116,8 +113,7 @@ def _gain_chart(gain: Curve) -> Chart:
 
 def _watched(folder: Path) -> tuple[Curve, Curve] | None:
     """Distance and mismatch share that the warm-up found when it examined itself."""
-    path = folder / "warmup" / "watch.json"
-    rows: Rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    rows = read_log(folder / "warmup" / "watch.json")
     distance, mismatch = _curve(rows, "watch_kl"), _curve(rows, "watch_mismatch")
     return (distance, mismatch) if len(distance) > 1 else None
 

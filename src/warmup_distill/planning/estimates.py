@@ -104,7 +104,7 @@ def disk(recipe: Recipe, facts: Facts, counted: Tokens) -> dict[str, int]:
         "predictions": 6 * counted.evaluated,
     }
     if recipe.warmup.watch.prompts:
-        found["the warm-up's best point, removed at the end"] = model
+        found["the warm-up's best points, removed at the end"] = (KEPT_CHECKPOINTS + 1) * model
     kept = [one for one in (recipe.distill, recipe.cut) if one and one.teacher_signal != "live"]
     for section in kept:
         hidden = section.teacher_signal == "hidden"

@@ -13,8 +13,9 @@ from warmup_distill.planning.times import times
 from warmup_distill.recipe import Recipe
 from warmup_distill.stages.session import Session
 from warmup_distill.store.environment import device_memory
-from warmup_distill.store.fingerprints import fingerprints
+from warmup_distill.store.leaves import RECIPE
 from warmup_distill.store.manifest import Manifest
+from warmup_distill.store.opening import review_run
 
 LONGEST_PROMPT = 600
 """Characters of the first prompt that the page shows."""
@@ -31,7 +32,7 @@ def plan(recipe: Recipe, folder: Path, *, measured: bool) -> tuple[str, list[str
     """
     session = Session(folder, recipe)
     facts = gather(session)
-    lines = [f"plan for {folder}", "", *_models(facts), *_data(facts), *_stages(folder, recipe)]
+    lines = [f"plan for {folder}", "", *_models(facts), *_data(facts), *_stages(session, facts)]
     if facts.data and facts.vocabulary and facts.teacher and facts.student:
         counted = tokens(recipe, facts, session.tokenizer)
         lines += _sizes(recipe, facts, counted, folder)
@@ -84,15 +85,20 @@ def _source(name: str, data: DataFacts) -> str:
     )
 
 
-def _stages(folder: Path, recipe: Recipe) -> list[str]:
-    manifest = Manifest(folder)
-    stale = manifest.stale(fingerprints(recipe))
-    states = []
-    for stage in stages_of(recipe):
-        complete = manifest.complete(stage)
-        state = "to be redone" if complete and stage in stale else "complete"
-        states.append(f"{stage} {state if complete else 'to do'}")
-    return [f"stages     {', '.join(states)}"]
+def _stages(session: Session, facts: Facts) -> list[str]:
+    """What is done; nothing is where there is no run, or none that can be gone on with."""
+    folder, order = session.folder, stages_of(session.recipe)
+    states = dict.fromkeys(order, "to do")
+    review = None
+    if (folder / RECIPE).exists():
+        review = facts.attempt(
+            lambda: review_run(folder, session.recipe, session.fingerprints, order)
+        )
+    if review:
+        facts.problems += [f"{fault}: put back a copy, or add --redo" for fault in review.faults]
+        done = [stage for stage in order if Manifest(folder).complete(stage)]
+        states |= {s: "to be redone" if s in review.redone else "complete" for s in done}
+    return [f"stages     {', '.join(f'{stage} {state}' for stage, state in states.items())}"]
 
 
 def _sizes(recipe: Recipe, facts: Facts, counted: Tokens, folder: Path) -> list[str]:

@@ -5,20 +5,18 @@ student that was cut.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from warmup_distill.engines.paths import packed_model
 from warmup_distill.models.cutting import cut_layers
-from warmup_distill.models.loading import load_model
+from warmup_distill.models.loading import identity, load_model
 from warmup_distill.models.saving import save_model
 from warmup_distill.recipe import CutSection, DistillSection
 from warmup_distill.records import Prompt
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import read_parts
-from warmup_distill.store.fingerprints import content
 from warmup_distill.training.completions import StudentShare
 from warmup_distill.training.data import (
     completion_rows,
@@ -34,30 +32,31 @@ from warmup_distill.training.signals import TeacherSignals, write_signals
 
 def distill_warmed_up(session: Session) -> dict[str, int]:
     """Write distill/: the warmed-up student, distilled."""
-    start = load_model(str(session.folder / "warmup"))
-    return _distill(session, start, session.recipe.distill, session.folder / "distill")
+    name = str(session.folder / "warmup")
+    return _distill(session, name, load_model(name), session.recipe.distill, "distill")
 
 
 def distill_control(session: Session) -> dict[str, int]:
     """Write control/: the student that was not warmed up, distilled in the same way."""
-    start = load_model(session.student_name)
-    return _distill(session, start, session.recipe.distill, session.folder / "control")
+    name = session.student_name
+    return _distill(session, name, load_model(name), session.recipe.distill, "control")
 
 
 def cut_student(session: Session) -> dict[str, int]:
     """Write cut/: the recipe's student with some of its layers, healed by distillation."""
-    section, folder = session.recipe.cut, session.folder / "cut"
+    section, name = session.recipe.cut, session.recipe.student
     assert section is not None
-    model = cut_layers(load_model(session.recipe.student), section.keep_layers)
+    model = cut_layers(load_model(name), section.keep_layers)
     if not section.heal:
-        save_model(model, session.tokenizer, folder, session.saved_dtype)
+        save_model(model, session.tokenizer, session.folder / "cut", session.saved_dtype)
         return {"rows": 0, "steps": 0}
-    return _distill(session, model, section, folder)
+    return _distill(session, name, model, section, "cut")
 
 
 def _distill(
-    session: Session, start: PreTrainedModel, section: DistillSection, folder: Path
+    session: Session, name: str, start: PreTrainedModel, section: DistillSection, stage: str
 ) -> dict[str, int]:
+    """Distil a model, which was loaded by its name, into the folder of a stage."""
     prompts = list(read_parts(session.folder / "prompts", Prompt))
     rows = _rows(session, section, prompts)
     share = _student_share(session, section, rows)
@@ -67,11 +66,12 @@ def _distill(
         start,
         trained,
         section,
-        folder,
+        session.folder / stage,
         seed=session.recipe.seed,
         tokenizer=session.tokenizer,
         autocast=session.recipe.dtype == "bfloat16",
         saved_dtype=session.saved_dtype,
+        origin=session.origin(stage, name),
         teacher=None if section.objective == "sft" else session.teacher,
         vocabulary=session.vocabulary,
         objective=section.objective,
@@ -110,7 +110,7 @@ def _rows(
 def _teacher(session: Session) -> list[Any]:
     """What tells the teacher from others, and from itself in other numbers."""
     recipe = session.recipe
-    return [recipe.teacher, content(recipe.teacher), recipe.dtype]
+    return [identity(recipe.teacher), recipe.dtype]
 
 
 def _student_share(

@@ -1,17 +1,27 @@
 """evaluate: every model of the run × every benchmark → scores, predictions, agreement."""
 
-import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from warmup_distill.data.prompting import read_prompts
+from warmup_distill.engines.drawing import forget
 from warmup_distill.engines.progress import Progress
 from warmup_distill.errors import DataError
+from warmup_distill.models.loading import identity
 from warmup_distill.recipe import Benchmark, Recipe
 from warmup_distill.records import Prediction, Prompt
 from warmup_distill.stages.evaluation import Evaluation, longest
 from warmup_distill.stages.session import Session
-from warmup_distill.store.artifacts import write_json, write_records
+from warmup_distill.store.artifacts import read_notes, write_json, write_records
+from warmup_distill.store.fingerprints import digest
+from warmup_distill.store.hashing import sha256
+from warmup_distill.store.removing import remove_empty
 from warmup_distill.store.stopping import leave_if_asked
+
+PREDICTIONS = "predictions.parquet"
+
+Benchmarks = Sequence[tuple[Benchmark, list[Prompt]]]
+"""What is asked, each with its prompts."""
 
 
 def evaluate_models(session: Session) -> dict[str, int]:
@@ -26,11 +36,14 @@ def evaluate_models(session: Session) -> dict[str, int]:
     with Progress("evaluate", len(models) * most) as progress:
         for name, where in models.items():
             folder = session.folder / "evaluate" / name
-            if (folder / "predictions.parquet").exists():  # written last
+            question = digest([session.fingerprints["evaluate"], identity(where), recipe.dtype])
+            if _is_done(folder, question, benchmarks):
                 progress.settle(most)
             else:
-                _evaluate_model(session, name, where, benchmarks, progress)
-            shutil.rmtree(folder / "drawn", ignore_errors=True)
+                evaluation = Evaluation(session, where, folder / "drawn", progress)
+                _write_results(evaluation, folder, name, benchmarks, question)
+            forget((folder / "drawn").glob("*/*"))
+            remove_empty([folder / "drawn"])
             leave_if_asked()
     each = (1 + recipe.evaluate.samples) * sum(len(prompts) for _, prompts in benchmarks)
     return {"models": len(models), "completions": len(models) * each}
@@ -44,21 +57,29 @@ def _most_tokens(recipe: Recipe, benchmark: Benchmark, prompts: int) -> int:
     return (drawn + checked) * longest(recipe, benchmark)
 
 
-def _evaluate_model(
-    session: Session,
-    name: str,
-    where: str,
-    benchmarks: Sequence[tuple[Benchmark, list[Prompt]]],
-    progress: Progress,
+def _write_results(
+    evaluation: Evaluation, folder: Path, model: str, benchmarks: Benchmarks, question: str
 ) -> None:
-    folder = session.folder / "evaluate" / name
-    evaluation = Evaluation(session, where, folder / "drawn", progress)
+    """Write a result for each benchmark, and last the predictions, which name the results."""
     everything: list[Prediction] = []
     for benchmark, prompts in benchmarks:
         result, predictions = evaluation.on(benchmark, prompts)
-        write_json(folder / f"{benchmark.name}.json", {"model": name} | result)
+        write_json(folder / f"{benchmark.name}.json", {"model": model} | result)
         everything += predictions
-    write_records(folder / "predictions.parquet", Prediction, everything)
+    notes = {"question": question} | _hashes(folder, benchmarks)
+    write_records(folder / PREDICTIONS, Prediction, everything, notes)
+
+
+def _is_done(folder: Path, question: str, benchmarks: Benchmarks) -> bool:
+    """Whether the predictions that are there answer this question, and the results are theirs."""
+    expected = {"question": question} | _hashes(folder, benchmarks)
+    return len(expected) == 1 + len(benchmarks) and read_notes(folder / PREDICTIONS) == expected
+
+
+def _hashes(folder: Path, benchmarks: Benchmarks) -> dict[str, str]:
+    """The hash of each benchmark's result that is there."""
+    paths = [folder / f"{benchmark.name}.json" for benchmark, _ in benchmarks]
+    return {path.name: sha256(path) for path in paths if path.is_file()}
 
 
 def read_benchmark(session: Session, benchmark: Benchmark) -> list[Prompt]:

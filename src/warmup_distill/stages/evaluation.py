@@ -12,14 +12,13 @@ from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.models.chat import decode_completion
-from warmup_distill.models.loading import load_model
+from warmup_distill.models.loading import identity, load_model
 from warmup_distill.recipe import Benchmark, Recipe
 from warmup_distill.records import Completion, Prediction, Prompt
 from warmup_distill.scoring.agreement import Distance, agreement, measure_distances
 from warmup_distill.scoring.metrics import METRICS, Gold
 from warmup_distill.scoring.statistics import estimate
 from warmup_distill.stages.session import Session
-from warmup_distill.store.fingerprints import content
 
 Decoding = Literal["greedy", "sampled"]
 Drawn = list[list[Completion]]
@@ -45,7 +44,7 @@ class Evaluation:
         self.recipe = session.recipe
         self.folder = folder
         self.progress = progress
-        self.known = [where, content(where), session.recipe.dtype]
+        self.known = [identity(where), session.recipe.dtype]
         self.engine = TransformersEngine(
             load_model(where, session.recipe.dtype),
             session.teacher,

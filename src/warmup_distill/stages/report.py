@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from warmup_distill.page.build import Page, render
 from warmup_distill.page.cards import make_card
@@ -14,9 +14,10 @@ from warmup_distill.page.table import table_rows
 from warmup_distill.page.training import trainings
 from warmup_distill.recipe import Recipe
 from warmup_distill.records import Pair, Prompt, Rollout
-from warmup_distill.store.artifacts import read_json, read_parts, write_json, write_text
+from warmup_distill.store.artifacts import parts_in, read_json, read_parts, write_json, write_text
 
 _Key = tuple[str, int]
+Record = TypeVar("Record")
 
 
 def make_report(folder: Path, recipe: Recipe, tokenizer: Any) -> dict[str, int]:
@@ -35,11 +36,11 @@ def make_report(folder: Path, recipe: Recipe, tokenizer: Any) -> dict[str, int]:
 
 
 def _read_run(folder: Path, recipe: Recipe, manifest: dict[str, Any], tokenizer: Any) -> Page:
-    prompts = {prompt.prompt_id: prompt for prompt in read_parts(folder / "prompts", Prompt)}
-    pairs = list(islice(read_parts(folder / "pairs", Pair), recipe.report.max_pairs))
+    prompts = {prompt.prompt_id: prompt for prompt in _records(folder / "prompts", Prompt)}
+    pairs = list(islice(_records(folder / "pairs", Pair), recipe.report.max_pairs))
     shown: dict[_Key, Rollout | None] = {_key(pair): None for pair in pairs}
     survey = survey_rollouts(
-        _keeping(read_parts(folder / "rollouts", Rollout), shown), recipe.rollouts.margin_threshold
+        _keeping(_records(folder / "rollouts", Rollout), shown), recipe.rollouts.margin_threshold
     )
     table = table_rows(folder)
     return Page(
@@ -57,6 +58,11 @@ def _read_run(folder: Path, recipe: Recipe, manifest: dict[str, Any], tokenizer:
             for pair in pairs
         ],
     )
+
+
+def _records(folder: Path, record_type: type[Record]) -> Iterator[Record]:
+    """The records of a stage, if it has written any."""
+    return read_parts(folder, record_type) if parts_in(folder) else iter(())
 
 
 def _key(record: Pair | Rollout) -> _Key:

@@ -11,19 +11,21 @@ from warmup_distill.engines.paths import path_of
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
-from warmup_distill.errors import NumbersError
+from warmup_distill.errors import NumbersError, RunError
 from warmup_distill.recipe import RolloutsSection
 from warmup_distill.records import Check, Prompt, Rollout, Sample
 from warmup_distill.stages.models_ahead import expected_path
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import (
     part_path,
+    parts_in,
     read_notes,
     read_parts,
     read_records,
     write_records,
 )
 from warmup_distill.store.fingerprints import digest
+from warmup_distill.store.removing import remove_files
 from warmup_distill.store.stopping import leave_if_asked
 
 
@@ -53,8 +55,7 @@ class Part:
 def write_rollouts(session: Session) -> dict[str, Any]:
     """Write rollouts/ part by part, keeping what is there, and return the counts."""
     parts = _parts(session)
-    for stray in set((session.folder / "rollouts").glob("*")) - {part.path for part in parts}:
-        stray.unlink()
+    _remove_strays(session.folder / "rollouts", {part.path for part in parts})
     waiting = [part for part in parts if not part.is_current]
     paths = _write(session, waiting) if waiting else _expected_paths(session)
     rollouts = [rollout for part in parts for rollout in read_records(part.path, Rollout)]
@@ -93,6 +94,19 @@ def _parts(session: Session) -> list[Part]:
         path = part_path(session.folder / "rollouts", number)
         parts.append(Part(prompts=group, path=path, notes=notes))
     return parts
+
+
+def _remove_strays(folder: Path, expected: set[Path]) -> None:
+    """Remove the parts of other settings whose places no part will take.
+
+    Raises:
+        RunError: a file has the name of a part, and is none.
+    """
+    for path in parts_in(folder):
+        if not {"samples", "check"} <= read_notes(path).keys():
+            raise RunError(f"{path} is no part of any rollouts, or not whole. Move it away.")
+        if path not in expected:
+            remove_files([path], above=folder)
 
 
 def _write(session: Session, parts: Sequence[Part]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from warmup_distill.models.chat import require_same_rendering
 from warmup_distill.models.loading import (
     context_of,
     dtype_named,
+    identity,
     load_config,
     load_generation_config,
     load_model,
@@ -33,7 +34,20 @@ class Session:
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """What each stage depends on, as it was when the run directory was opened."""
-        return fingerprints(self.recipe)
+        return fingerprints(self.recipe, identity)
+
+    def origin(self, stage: str, start: str) -> dict[str, str]:
+        """What a training comes from, besides its settings and its rows.
+
+        Args:
+            start: the model that it starts with, by name or folder.
+        """
+        return {
+            "stage": stage,
+            "start": identity(start),
+            "teacher": identity(self.recipe.teacher),
+            "recipe": self.fingerprints[stage],
+        }
 
     @cached_property
     def tokenizer(self) -> Any:

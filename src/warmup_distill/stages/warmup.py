@@ -42,6 +42,7 @@ def train_warmup(session: Session) -> dict[str, int]:
         tokenizer=session.tokenizer,
         autocast=recipe.dtype == "bfloat16",
         saved_dtype=session.saved_dtype,
+        origin=session.origin("warmup", session.student_name),
         watched=_watched(session, held_out) if held_out else None,
         vocabulary=session.vocabulary,
         beta=recipe.warmup.beta,

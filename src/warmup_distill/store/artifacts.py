@@ -1,14 +1,11 @@
-"""Reading and writing what a run leaves on disk: Parquet parts, JSON, and the manifest.
+"""Reading and writing what a run leaves on disk: records as Parquet parts, JSON and text.
 
-Everything is written to a temporary name, fsynced and renamed, so a file that exists is whole.
+Every page of a part has a checksum, so that a flipped byte is found when it is read.
 """
 
-import contextlib
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
+import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,8 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warmup_distill.errors import RunError
+from warmup_distill.store.writing import replacing
 
 Record = TypeVar("Record")
+
+PART = r"part-\d{5,}\.parquet"
+"""The name of a part; whatever else lies in a folder of parts is not ours."""
+
+REMEDY = "Put back a copy of it, or remove it and run again with --redo."
 
 _ARROW_TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -49,32 +52,6 @@ def _column(name: str, hint: Any) -> pa.Field:
     return pa.field(name, _ARROW_TYPES[kind], nullable=types.NoneType in options)
 
 
-def _sync(path: Path) -> None:
-    """Wait until a file is on the disk, and not only on its way there."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which takes the place of `folder` at the end of the block.
-
-    So a folder appears whole or not at all.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield temporary
-        for path in filter(Path.is_file, temporary.rglob("*")):
-            _sync(path)
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def write_records(
     path: Path,
     record_type: type[Record],
@@ -85,32 +62,59 @@ def write_records(
     rows = [vars(record) for record in records]
     schema = schema_of(record_type).with_metadata(dict(notes or {}) or None)
     table = pa.Table.from_pylist(rows, schema=schema)
-    with _replacing(path) as temporary:
-        pq.write_table(table, temporary)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def read_records(path: Path, record_type: type[Record]) -> list[Record]:
-    """Read the records of one Parquet file; a field with a default may be missing there."""
-    there = set(pq.read_schema(path).names)
-    names = [
-        field.name
-        for field in dataclasses.fields(record_type)  # type: ignore[arg-type]
-        if field.name in there or field.default is dataclasses.MISSING
-    ]
-    return [record_type(**row) for row in pq.read_table(path, columns=names).to_pylist()]
+    """Read the records of one Parquet file; a field with a default may be missing there.
+
+    Raises:
+        RunError: it cannot be read, or holds something else.
+    """
+    fields = dataclasses.fields(record_type)  # type: ignore[arg-type]
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            there = file.schema_arrow
+            expected = [
+                schema_of(record_type).field(one.name)
+                for one in fields
+                if one.name in there.names or one.default is dataclasses.MISSING
+            ]
+            _require_types(there, expected)
+            table = file.read(columns=[column.name for column in expected])
+        return [record_type(**row) for row in table.to_pylist()]
+    except Exception as error:  # a reader of foreign bytes can raise anything
+        raise RunError(
+            f"{path} should be a Parquet file of {record_type.__name__} records that this program "
+            f"wrote, but cannot be read ({_first_line(error)}). {REMEDY}"
+        ) from error
+
+
+def _require_types(there: pa.Schema, expected: Sequence[pa.Field]) -> None:
+    for column in expected:
+        found = there.field(column.name).type
+        if found != column.type:
+            raise ValueError(f"{column.name} is {found} and not {column.type}")
 
 
 def read_notes(path: Path) -> dict[str, str]:
     """The notes of a Parquet file; none if it is not there or cannot be read."""
     try:
         metadata = pq.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowInvalid):
+        return {key.decode(): value.decode() for key, value in metadata.items()}
+    except Exception:  # as above: then it is not one that anything here can go on from
         return {}
-    return {key.decode(): value.decode() for key, value in metadata.items()}
 
 
 def part_path(folder: Path, index: int) -> Path:
     return folder / f"part-{index:05d}.parquet"
+
+
+def parts_in(folder: Path) -> list[Path]:
+    """The parts in a folder, in order; none if there is no folder."""
+    found = [path for path in folder.glob("part-*.parquet") if re.fullmatch(PART, path.name)]
+    return sorted(found, key=lambda path: int(path.stem.removeprefix("part-")))
 
 
 def write_parts(
@@ -130,22 +134,22 @@ def write_parts(
 
 
 def read_parts(folder: Path, record_type: type[Record]) -> Iterator[Record]:
-    """The records of all parts of a folder, in order."""
-    for path in sorted(folder.glob("part-*.parquet")):
+    """The records of all parts of a folder, in order.
+
+    Raises:
+        RunError: there is no part, or one is missing between others, or cannot be read.
+    """
+    found = parts_in(folder)
+    for index in range(max(1, len(found))):
+        if part_path(folder, index) not in found:
+            raise RunError(f"{part_path(folder, index)} is missing. {REMEDY}")
+    for path in found:
         yield from read_records(path, record_type)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, atomically."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -155,23 +159,53 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        RunError: it cannot be read.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path} should be a JSON file that this program wrote, but cannot be read "
-            f"({error}). Restore it, or start in a new --output-dir."
+            f"({_first_line(error)}). {REMEDY}"
         ) from error
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside the target; on success fsync it and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a training's log (.jsonl) or watch (.json): numbers by name, one of them `step`.
+
+    Returns:
+        Nothing where there is no such file.
+
+    Raises:
+        RunError: it cannot be read, or holds something else.
+    """
+    if not path.is_file():
+        return []
     try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        text = path.read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if line]
+        rows = map(json.loads, lines) if path.suffix == ".jsonl" else json.loads(text)
+        rows = list(rows)
+        if all(_is_numbers(row) for row in rows):
+            return rows
+        raise ValueError("a row that is none")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RunError(
+            f"{path} should be the log of a training, but cannot be read ({_first_line(error)}). "
+            f"{REMEDY}"
+        ) from error
+
+
+def _is_numbers(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and "step" in row
+        and all(value is None or isinstance(value, int | float) for value in row.values())
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().split("\n")[0]

@@ -1,18 +1,25 @@
 """What each stage depends on, as a digest: a change redoes that stage and what follows it."""
 
+import errno
 import hashlib
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from warmup_distill.errors import RunError
 from warmup_distill.recipe import Recipe
+from warmup_distill.store.hashing import sha256
 
 FREE = frozenset(
     {"rollouts.batch_tokens", "evaluate.batch_tokens"}
     | {f"{section}.save_steps" for section in ("cut", "warmup", "distill")}
 )
 """Fields that change how fast or how safely a run goes, not what comes out."""
+
+MODELS = ("teacher", "student", "pairs.reward_model")
+"""Fields that name a model, whose files a fingerprint is of too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +52,21 @@ NEEDS = {
 """Every stage, in order."""
 
 
-def fingerprints(recipe: Recipe) -> dict[str, str]:
-    """A digest per stage of all that it depends on, contents of local files included."""
+def fingerprints(
+    recipe: Recipe, identity: Callable[[str], Any] = lambda name: content(Path(name))
+) -> dict[str, str]:
+    """A digest per stage of all that it depends on, contents of local files included.
+
+    Args:
+        identity: what tells a model from others, by its name in the recipe.
+    """
     values = recipe.model_dump(mode="json")
     found: dict[str, str] = {}
     for stage, needs in NEEDS.items():
         facts = {
             "fields": {field: _at(values, field) for field in needs.fields},
-            "contents": {name: content(name) for name in _sources(recipe, needs)},
+            "contents": {str(path): content(path) for path in _files(recipe, needs)},
+            "models": {name: identity(name) for name in _models(values, needs)},
             "stages": [found[name] for name in needs.stages],
         }
         found[stage] = digest(facts)
@@ -71,12 +85,60 @@ def changed_fields(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
     return {key: (old.get(key), new.get(key)) for key in keys}
 
 
+def readers(keys: Iterable[str]) -> list[str]:
+    """The stages that read one of these fields, and those that follow them."""
+    changed = tuple(keys)
+    return following(
+        stage
+        for stage, needs in NEEDS.items()
+        if any(f"{key}.".startswith(f"{field}.") for key in changed for field in needs.fields)
+    )
+
+
+def following(stages: Iterable[str]) -> list[str]:
+    """Some stages and all that come after them, in order."""
+    found = set(stages)
+    for stage, needs in NEEDS.items():
+        if found.intersection(needs.stages):
+            found.add(stage)
+    return [stage for stage in NEEDS if stage in found]
+
+
+def content(path: Path) -> str | None:
+    """A digest of every byte of a file or a model folder; None for what is not on this disk.
+
+    Of a folder it is that of its files, hidden ones left out, and of the chat templates that
+    `transformers` keeps in a folder below it.
+
+    Raises:
+        RunError: a file is there and cannot be read.
+    """
+    try:
+        path = path.expanduser()
+        if path.is_dir():
+            return digest([[str(one.relative_to(path)), sha256(one)] for one in _inside(path)])
+        return sha256(path)[:16] if path.is_file() else None
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG or isinstance(error, RuntimeError):
+            return None
+        raise RunError(f"{path} cannot be read: {error}") from error
+
+
+def _inside(folder: Path) -> list[Path]:
+    found = [*folder.iterdir(), *folder.glob("additional_chat_templates/*")]
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
 def _at(values: dict[str, Any], field: str) -> Any:
-    found: Any = values
-    for part in field.split("."):
-        found = found[part]
+    found = _value(values, field)
     flat = _flat(found, field)
     return {key: value for key, value in flat.items() if key not in FREE}
+
+
+def _value(values: Any, field: str) -> Any:
+    for part in field.split("."):
+        values = values[part]
+    return values
 
 
 def _flat(values: Any, where: str = "") -> dict[str, Any]:
@@ -88,38 +150,26 @@ def _flat(values: Any, where: str = "") -> dict[str, Any]:
     return flat
 
 
-def _sources(recipe: Recipe, needs: Needs) -> list[str]:
-    """Local files and model folders that a stage reads by itself."""
-    names: list[str] = []
-    if "prompts" in needs.fields:
-        names += [str(recipe.prompts.file or ""), recipe.teacher, recipe.student]
-    if "pairs" in needs.fields:
-        names += [recipe.pairs.reward_model or ""]
-    if "evaluate" in needs.fields:
-        names += [str(benchmark.file or "") for benchmark in recipe.evaluate.benchmarks]
+def _models(values: dict[str, Any], needs: Needs) -> list[str]:
+    """Models that a stage reads by itself."""
+    names = [_value(values, field) for field in MODELS
+             if any(f"{field}.".startswith(f"{one}.") for one in needs.fields)]  # fmt: skip
     return [name for name in dict.fromkeys(names) if name]
 
 
-def content(name: str) -> Any:
-    """A digest of a local file or model folder; None for what is not on this disk.
-
-    Large files are sampled at 32 places of 256 KiB besides their size.
-    """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return digest(
-            [[one.name, _sampled(one)] for one in sorted(path.iterdir()) if one.is_file()]
-        )
-    return _sampled(path) if path.is_file() else None
+def _files(recipe: Recipe, needs: Needs) -> list[Path]:
+    """Files that a stage reads by itself: whatever its fields of the recipe name."""
+    values = recipe.model_dump()
+    found = [path for field in needs.fields for path in _paths(_value(values, field))]
+    return list(dict.fromkeys(found))
 
 
-def _sampled(path: Path) -> str:
-    size, window, places = path.stat().st_size, 2**18, 32
-    found = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        if size <= window * places:
-            found.update(file.read())
-        for place in range(places if size > window * places else 0):
-            file.seek(place * (size - window) // (places - 1))
-            found.update(file.read(window))
-    return found.hexdigest()[:16]
+def _paths(values: Any) -> Iterator[Path]:
+    if isinstance(values, Path):
+        yield values
+    elif isinstance(values, dict):
+        for value in values.values():
+            yield from _paths(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _paths(value)

@@ -1,42 +1,37 @@
-"""The run directory's manifest: which stages are complete, and the recipe that the run follows.
+"""The run directory's manifest: which stages are complete, and what their files held.
 
-A stage is entered as open, with what it depends on, when it begins, and as complete after its
-artifacts.
+A stage is entered as open, with what it depends on, when it begins, and as complete, with size and
+hash of each of its files, after them. What is to be done again is stale until it begins: its files
+are named there until they are removed, and no others are.
 """
 
-import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from warmup_distill.errors import RunError
 from warmup_distill.recipe import Recipe
-from warmup_distill.recipe.reading import dump_recipe, load_recipe
-from warmup_distill.store.artifacts import read_json, remove, write_json, write_text
+from warmup_distill.recipe.reading import load_recipe
+from warmup_distill.store.artifacts import read_json, write_json
+from warmup_distill.store.checking import faults, is_recorded, listed, recorded, require_no_strays
 from warmup_distill.store.environment import describe_environment
-from warmup_distill.store.fingerprints import changed_fields
-from warmup_distill.store.locking import HOLDER, LOCK
-
-FOLDERS = {
-    "prompts": ("prompts",),
-    "cut": ("cut", "checkpoints/cut"),
-    "rollouts": (),  # its parts know what they depend on, and are looked at one by one
-    "pairs": ("pairs",),
-    "warmup": ("warmup", "checkpoints/warmup"),
-    "distill": ("distill", "checkpoints/distill"),
-    "control": ("control", "checkpoints/control"),
-    "evaluate": ("evaluate",),
-    "report": ("report",),
-}
-"""What a stage leaves, below the run directory; removed before it is done again.
-
-The teacher's signals and completions know by themselves what they depend on.
-"""
-
-
-_REMEDY = (
-    "Put back a copy of it, or remove it and run again: rollouts are kept, other stages done again."
+from warmup_distill.store.leaves import (
+    MANIFEST,
+    RECIPE,
+    clear_checkpoints,
+    leaves,
+    require_no_links,
 )
+from warmup_distill.store.removing import remove_files
+
+FORMAT = 2
+"""Of the manifest. Before it had one, it held no hashes, and fingerprints were of samples."""
+
+_REMEDY = "Put back a copy of it, or start in a new --output-dir."
+
+Entries = dict[str, dict[str, Any]]
+"""What a manifest says of each stage."""
 
 
 @dataclass(frozen=True)
@@ -47,122 +42,116 @@ class Manifest:
 
     @property
     def path(self) -> Path:
-        return self.folder / "manifest.json"
+        return self.folder / MANIFEST
 
-    def open(self, recipe: Recipe, known: dict[str, str], *, redo: bool = False) -> None:
-        """Start the run directory, or make sure that it belongs to this recipe.
-
-        Args:
-            known: the recipe's fingerprints.
-            redo: where the recipe or a file has changed, what depends on it is done again, and the
-                run follows the recipe from now on.
-
-        Raises:
-            RunError: the folder belongs to another recipe (what differs is named) and `redo` is
-                not given, or it holds something that is no run.
-        """
-        ours = self.folder / "recipe.yaml"
-        if not ours.exists():
-            self._start(recipe)
-            return
-        self._sweep()
-        if not self.path.exists():
-            self._write_new()
-        before = load_recipe(ours)
-        stale, changed = self.stale(known), changed_fields(before, recipe)
-        if (stale or changed) and not redo:
-            raise RunError(_what_differs(self.folder, changed, stale))
-        if stale:
-            manifest = self._read()
-            manifest["stages"] = {k: v for k, v in manifest["stages"].items() if k not in stale}
-            write_json(self.path, manifest)
-        if before != recipe:
-            write_text(ours, dump_recipe(recipe))
-
-    def stale(self, known: dict[str, str]) -> list[str]:
-        """Stages that were begun or done with other fingerprints."""
-        done = self._read()["stages"] if self.path.exists() else {}
-        return [
-            stage
-            for stage, fingerprint in known.items()
-            if stage in done and done[stage].get("fingerprint") != fingerprint
-        ]
+    @property
+    def entries(self) -> Entries:
+        """What is known of each stage that was begun."""
+        entries: Entries = self.read()["stages"]
+        return entries
 
     def complete(self, stage: str) -> bool:
-        if not self.path.exists():
-            return False
-        return bool(self._read()["stages"].get(stage, {}).get("state") == "complete")
+        return is_complete(self.entries, stage)
 
     def begin(self, stage: str, fingerprint: str) -> None:
         """Note what an open stage depends on; what it finds was left by itself or is removed."""
-        manifest = self._read()
-        if stage not in manifest["stages"]:
-            self._clear(stage)
+        manifest = self.read()
+        entry = manifest["stages"].get(stage, {})
+        require_no_links(self.folder, [stage])
+        if entry.get("state") != "open":
+            self._clear(stage, entry)
             manifest["stages"][stage] = {"state": "open", "fingerprint": fingerprint}
             write_json(self.path, manifest)
 
     def record(self, stage: str, fingerprint: str, seconds: float, counts: dict[str, Any]) -> None:
-        """Mark a stage as complete."""
-        manifest = self._read()
+        """Mark a stage as complete, keep what its files hold, and remove its checkpoints."""
+        manifest = self.read()
         manifest["stages"][stage] = {
             "state": "complete",
             "seconds": round(seconds, 2),
             "counts": counts,
             "fingerprint": fingerprint,
+            "files": self.files(stage, load_recipe(self.folder / RECIPE)),
         }
         write_json(self.path, manifest)
+        clear_checkpoints(self.folder, stage)
 
-    def _read(self) -> dict[str, Any]:
+    def require_there(self, because: Exception | None = None) -> None:
+        """Raise a RunError if the run directory has gone, which then is the cause of an error."""
+        if not self.path.exists():
+            raise RunError(
+                f"{self.folder} was removed or moved while a stage was at work, and what the stage "
+                "has made since is of no use. Run it again."
+            ) from because
+
+    def files(self, stage: str, recipe: Recipe) -> dict[str, dict[str, Any]]:
+        """Size and hash of the files that a stage has left."""
+        return recorded(self.folder, leaves(self.folder, stage, recipe))
+
+    def faults(self, stages: Iterable[str]) -> dict[str, list[str]]:
+        """For each of some stages that is complete: what is not as it was recorded.
+
+        Raises:
+            RunError: a file cannot be read, or lies among the stage's parts and is none of them.
+        """
+        entries = self.entries
+        noted = {s: entries[s]["files"] for s in stages
+                 if is_complete(entries, s) and "files" in entries[s]}  # fmt: skip
+        for stage, files in noted.items():
+            require_no_strays(self.folder, stage, files)
+        return {stage: faults(self.folder, files) for stage, files in noted.items()}
+
+    def require_intact(self, stages: Iterable[str]) -> None:
+        """Raise a RunError if files of complete stages are not as they were recorded."""
+        lines = [line for found in self.faults(stages).values() for line in found]
+        if lines:
+            raise RunError(
+                "\n".join(
+                    [
+                        f"{self.folder} is not as its stages left it:",
+                        *listed(lines),
+                        "Put back a copy, or do it again: "
+                        f"warmup-distill run {self.folder / RECIPE} --redo",
+                    ]
+                )
+            )
+
+    def read(self) -> dict[str, Any]:
+        """All of the manifest; one without stages if there is no file.
+
+        Raises:
+            RunError: the file is no manifest.
+        """
+        if not self.path.exists():
+            known = {"name": self.folder.name, "format": FORMAT, **describe_environment()}
+            return known | {"stages": {}}
         try:
             found = read_json(self.path)
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{self.path} cannot be read: {error}. {_REMEDY}") from error
+        except RunError as error:
+            raise RunError(f"{self.path} cannot be read: {error.__cause__}. {_REMEDY}") from error
         stages = found.get("stages") if isinstance(found, dict) else None
-        if not isinstance(stages, dict) or not all(isinstance(s, dict) for s in stages.values()):
+        if not isinstance(stages, dict) or not all(_is_entry(*one) for one in stages.items()):
             raise RunError(f"{self.path} is no manifest of this program. {_REMEDY}")
         return dict(found)
 
-    def _start(self, recipe: Recipe) -> None:
-        self._sweep()
-        known = {self.path, self.folder / LOCK, self.folder / HOLDER}
-        if set(self.folder.glob("*")) - known:
-            raise RunError(
-                f"{self.folder} is not empty and holds no run of this program. "
-                "Name an empty or new folder with --output-dir."
-            )
-        self._write_new()
-        write_text(self.folder / "recipe.yaml", dump_recipe(recipe))
-
-    def _write_new(self) -> None:
-        write_json(self.path, {"name": self.folder.name, **describe_environment(), "stages": {}})
-
-    def _sweep(self) -> None:
-        """Remove what a killed process had half written, which only its own name gives away."""
-        for pattern in (".manifest.json.*.tmp", ".recipe.yaml.*.tmp"):
-            for path in self.folder.glob(pattern):
-                path.unlink()
-        if not self.path.exists():
-            return
-        for path in list(self.folder.rglob(".*.*")):
-            if path.is_file() and path.suffix == ".tmp":
-                path.unlink()
-            elif path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-
-    def _clear(self, stage: str) -> None:
-        for name in FOLDERS[stage]:
-            remove(self.folder / name)
+    def _clear(self, stage: str, entry: dict[str, Any]) -> None:
+        """Remove the files of a stale stage; parts of rollouts that are whole judge themselves."""
+        files = entry.get("files", {})
+        if stage == "rollouts":
+            files = [name for name in files if faults(self.folder, {name: files[name]})]
+        remove_files([self.folder / name for name in files], above=self.folder)
+        if entry:
+            clear_checkpoints(self.folder, stage)
 
 
-def _what_differs(folder: Path, changed: dict[str, tuple[Any, Any]], stale: list[str]) -> str:
-    lines = [f"  {key}: {there!r} there, {here!r} here" for key, (there, here) in changed.items()]
-    lines = lines or ["  the content of a data file or a model folder"]
-    return "\n".join(
-        [
-            f"{folder} belongs to another recipe:",
-            *lines,
-            "Name another folder with --output-dir, or run the recipe that is in it: "
-            f"warmup-distill run {folder / 'recipe.yaml'}",
-            f"Or add --redo, which does again: {', '.join(stale) or 'nothing that is done'}.",
-        ]
-    )
+def is_complete(entries: Entries, stage: str) -> bool:
+    return entries.get(stage, {}).get("state") == "complete"
+
+
+def is_former(manifest: dict[str, Any]) -> bool:
+    """Whether an earlier version made it, whose fingerprints say nothing to this one."""
+    return manifest.get("format") != FORMAT
+
+
+def _is_entry(stage: str, entry: Any) -> bool:
+    return isinstance(entry, dict) and is_recorded(stage, entry.get("files", {}))

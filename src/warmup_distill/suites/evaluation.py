@@ -1,15 +1,17 @@
 """Suites on any model, or on all models of a run; results are kept and not computed twice."""
 
-import shutil
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from warmup_distill.engines.drawing import forget
 from warmup_distill.engines.progress import Progress
 from warmup_distill.errors import DataError, RunError
 from warmup_distill.models.loading import (
     DType,
+    identity,
     load_config,
     load_generation_config,
     load_model,
@@ -19,12 +21,18 @@ from warmup_distill.models.vocabulary import shared_vocabulary
 from warmup_distill.recipe.reading import load_recipe
 from warmup_distill.store.artifacts import read_json, write_json, write_records
 from warmup_distill.store.environment import describe_environment
-from warmup_distill.store.fingerprints import content, digest
+from warmup_distill.store.fingerprints import digest
+from warmup_distill.store.hashing import sha256
+from warmup_distill.store.leaves import require_no_links
 from warmup_distill.store.locking import locked
+from warmup_distill.store.manifest import Manifest
+from warmup_distill.store.removing import sweep
 from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.suites.catalogue import SEVEN, SUITES, SuiteRow, read_suite
 from warmup_distill.suites.evaluating import SuitePrediction, evaluate_suite, longest
 from warmup_distill.suites.profiles import PROFILES, Profile
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,22 +90,39 @@ def evaluate_run(run: Path, question: Question) -> list[Path]:
 
     Results are in `suites/<model>/` of the run directory.
     """
-    recipe = load_recipe(run / "recipe.yaml")
-    made = {name: run / name for name in ("warmup", "control", "distill")}
-    if recipe.cut:
-        made = {"student": run / "cut"} | made
-    models = {"teacher": recipe.teacher} | ({} if recipe.cut else {"student": recipe.student})
-    models |= {name: str(path) for name, path in made.items() if (path / "config.json").is_file()}
     with locked(run):
+        require_no_links(run, ["suites"])
         return [
             path
-            for name, where in models.items()
-            for path in evaluate_model(where, run / "suites" / name, question)
+            for name, where in _models(run).items()
+            for path in _evaluate_model(where, run / "suites" / name, question)
         ]
+
+
+def _models(run: Path) -> dict[str, str]:
+    """Teacher, student, and what the complete stages of a run have made, as they left it."""
+    recipe, manifest = load_recipe(run / "recipe.yaml"), Manifest(run)
+    made = [stage for stage in ("cut", "warmup", "control", "distill") if manifest.complete(stage)]
+    manifest.require_intact(made)
+    found = {"teacher": recipe.teacher} | ({} if recipe.cut else {"student": recipe.student})
+    names = {"student" if stage == "cut" else stage: str(run / stage) for stage in made}
+    return found | names
 
 
 def evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
     """Write <suite>-<profile>.json and .parquet of every suite to a folder.
+
+    Raises:
+        WarmupDistillError: a model or its data cannot be read; nothing is evaluated before all
+            suites are. Or another process writes to the folder.
+    """
+    with locked(folder):
+        sweep(folder)
+        return _evaluate_model(name, folder, question)
+
+
+def _evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
+    """As `evaluate_model`, in a folder that is held.
 
     Raises:
         WarmupDistillError: a model or its data cannot be read; nothing is evaluated before all
@@ -109,8 +134,7 @@ def evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
     missing = [suite for suite in rows if not _is_done(paths[suite], asked[suite])]
     if missing:
         _evaluate(name, {suite: rows[suite][0] for suite in missing}, paths, asked, question)
-    for path in paths.values():
-        shutil.rmtree(_drawn(path), ignore_errors=True)
+    forget(_drawn(path) for path in paths.values())
     return list(paths.values())
 
 
@@ -121,7 +145,7 @@ def _asked(name: str, question: Question, rows: Sequence[SuiteRow], origin: str)
         "profile": asdict(question.profile) | {"seeds": list(question.profile.seeds)},
         "source": origin,
         "rows": digest([asdict(row) for row in rows]),
-        "weights": content(name),
+        "weights": identity(name),
         "dtype": question.dtype,
     }
 
@@ -129,14 +153,42 @@ def _asked(name: str, question: Question, rows: Sequence[SuiteRow], origin: str)
 def _is_done(path: Path, asked: dict[str, Any]) -> bool:
     if not path.is_file():
         return False
-    there = read_json(path)["asked"]
+    result = _require_whole(path)
+    there = result["asked"]
     differing = [key for key in asked if there.get(key) != asked[key]]
+    if "seal" not in result:  # an earlier version named weights in another way
+        differing = [key for key in differing if key != "weights"]
     if differing:
         raise RunError(
             f"{path} holds the result of another question; what differs: {', '.join(differing)}. "
             f"Remove {path.parent} to ask again, or give another --output-dir."
         )
     return True
+
+
+def _require_whole(path: Path) -> dict[str, Any]:
+    """A result that is as it was written, with its predictions.
+
+    Raises:
+        RunError: it is not.
+    """
+    result = read_json(path)
+    whole = isinstance(result, dict) and isinstance(result.get("asked"), dict)
+    if whole and "seal" not in result:
+        logger.warning("%s is of an earlier version, which kept no hashes: taken as it is.", path)
+    elif not whole or result["seal"] != _seal(path, result):
+        raise RunError(
+            f"{path}, or the predictions beside it, are not as they were written. Put back a copy, "
+            f"or remove {path} to ask again."
+        )
+    return dict(result)
+
+
+def _seal(path: Path, result: dict[str, Any]) -> str:
+    """A digest of a result and of its predictions."""
+    predictions = path.with_suffix(".parquet")
+    known = sha256(predictions) if predictions.is_file() else None
+    return digest([{key: result[key] for key in result if key != "seal"}, known])
 
 
 def _drawn(path: Path) -> Path:
@@ -176,10 +228,7 @@ def _evaluate(
             # Of a suite that was interrupted nobody has the time.
             seconds = None if resumed else round(progress.seconds - began, 1)
             write_records(paths[suite].with_suffix(".parquet"), SuitePrediction, predictions)
-            write_json(
-                paths[suite],
-                {"suite": suite, "asked": asked[suite]}
-                | result
-                | {"seconds": seconds, "environment": describe_environment()},
-            )
+            result = {"suite": suite, "asked": asked[suite]} | result
+            result |= {"seconds": seconds, "environment": describe_environment()}
+            write_json(paths[suite], result | {"seal": _seal(paths[suite], result)})
             leave_if_asked()

@@ -4,8 +4,8 @@
 number, whole or not; a missing optimizer state it passes over in silence. So resuming asks here.
 """
 
-import hashlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,73 +14,103 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from warmup_distill.errors import RunError
 from warmup_distill.store.artifacts import read_json, write_json
+from warmup_distill.store.checking import recorded
+from warmup_distill.store.hashing import facts
+from warmup_distill.store.removing import remove_files
 
 logger = logging.getLogger(__name__)
 
 SEAL = "seal.json"
+KEPT = 2
+"""Checkpoints of a training at any time: one to go on from, and one to fall back on."""
 
 
 class Sealing(TrainerCallback):
-    """Seals every checkpoint when all of it is written.
+    """Seals every checkpoint when all of it is written, and removes those that are too many.
 
     Args:
         about: what the training depends on; a checkpoint serves no other.
     """
 
-    def __init__(self, about: dict[str, Any]) -> None:
+    def __init__(self, about: Mapping[str, Any]) -> None:
         self.about = about
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+        _drop_unread(folder)
         seal(folder, self.about)
+        _thin_out(folder.parent, self.about)
 
 
-def seal(folder: Path, about: dict[str, Any]) -> None:
+def _drop_unread(folder: Path) -> None:
+    """Remove what `transformers` has just written and nothing reads: a pickle, and peft's card."""
+    (folder / "training_args.bin").unlink(missing_ok=True)
+    if (folder / "adapter_config.json").is_file():
+        (folder / "README.md").unlink(missing_ok=True)
+
+
+def seal(folder: Path, about: Mapping[str, Any]) -> None:
     """Write the seal of a folder whose files are all there."""
-    files = {path.name: _facts(path) for path in sorted(folder.iterdir()) if path.name != SEAL}
+    names = [path.name for path in sorted(folder.iterdir()) if path.is_file()]
+    files = recorded(folder, (name for name in names if name != SEAL))
     write_json(folder / SEAL, {"about": about, "files": files})
 
 
-def newest_whole(folder: Path, about: dict[str, Any]) -> Path | None:
+def newest_whole(folder: Path, about: Mapping[str, Any]) -> Path | None:
     """The checkpoint to go on from: the newest whose files are as they were sealed.
 
     Raises:
         RunError: it belongs to another training; what differs is named.
     """
-    found = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, reverse=True)
-    for checkpoint in found:
-        fault = _fault(checkpoint)
-        if fault is None:
-            _require_same(read_json(checkpoint / SEAL)["about"], about, checkpoint)
+    for checkpoint in _newest_first(folder):
+        found = _read_seal(checkpoint)
+        fault = _fault(checkpoint, found["files"]) if found else "it was never sealed"
+        if found and fault is None and about.keys() - found["about"].keys():
+            fault = "of an earlier version, it does not say all that it depends on"
+        if found and fault is None:
+            _require_same(found["about"], about, checkpoint)
             return checkpoint
         logger.warning("%s is not whole (%s); looking for one before it", checkpoint, fault)
     return None
 
 
-def _fault(checkpoint: Path) -> str | None:
+def _thin_out(folder: Path, about: Mapping[str, Any]) -> None:
+    """Remove all checkpoints of a training but the newest, by the names in their seals."""
+    seals = [(checkpoint, _read_seal(checkpoint)) for checkpoint in _newest_first(folder)]
+    ours = [(checkpoint, found) for checkpoint, found in seals if found and found["about"] == about]
+    for checkpoint, found in ours[KEPT:]:
+        remove_files([checkpoint / name for name in (SEAL, *found["files"])], above=folder)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, reverse=True)
+
+
+def _read_seal(checkpoint: Path) -> dict[str, Any] | None:
+    """The seal of a checkpoint; None if it has none, or one that says nothing of its files."""
     try:
-        files = read_json(checkpoint / SEAL)["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return "it was never sealed"
-    for name, facts in files.items():
+        found = read_json(checkpoint / SEAL)
+    except RunError:
+        return None
+    parts = (found.get("about"), found.get("files")) if isinstance(found, dict) else (None,)
+    if not all(isinstance(part, dict) for part in parts):
+        return None
+    return found if all(Path(name).name == name for name in found["files"]) else None
+
+
+def _fault(checkpoint: Path, files: Mapping[str, Any]) -> str | None:
+    for name, expected in files.items():
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"
-        if _facts(path) != facts:
+        if facts(path) != expected:
             return f"{name} has changed"
     return None
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
-
-
-def _require_same(theirs: dict[str, Any], ours: dict[str, Any], checkpoint: Path) -> None:
+def _require_same(theirs: Mapping[str, Any], ours: Mapping[str, Any], checkpoint: Path) -> None:
     keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
     if keys:
         lines = [f"  {key}: {theirs.get(key)!r} there, {ours.get(key)!r} here" for key in keys]

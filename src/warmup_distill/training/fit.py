@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def fit(
     tokenizer: Any,
     autocast: bool,
     saved_dtype: torch.dtype = torch.float32,
+    origin: Mapping[str, Any] | None = None,
     watched: Watched | None = None,
     **arguments: Any,
 ) -> dict[str, int]:
@@ -55,6 +56,7 @@ def fit(
         rows: with a `row`, the number that names each of them in messages.
         autocast: run the forward passes in bfloat16.
         saved_dtype: of the folder's weights.
+        origin: what tells start, teacher and stage from others; a checkpoint serves no other.
         watched: examine the policy meanwhile, and keep its best point.
         arguments: what the trainer takes besides.
 
@@ -73,6 +75,7 @@ def fit(
         **section.model_dump(mode="json", exclude=FREE),
         "seed": seed,
         "rows": digest(list(rows)),
+        **(origin or {}),
     }
     trainer = trainer_type(
         model=policy,
@@ -112,7 +115,7 @@ def _train(
 def _go_on(trainer: GloballyNormalizedTrainer, checkpoint: Path, watch: Watch | None) -> None:
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     if watch:
-        watch.recall(state.global_step)
+        watch.recall(checkpoint)
     ended = state.global_step >= state.max_steps or (watch is not None and watch.leads_away())
     if not ended:
         trainer.train(resume_from_checkpoint=str(checkpoint))
@@ -148,7 +151,6 @@ def training_arguments(
         remove_unused_columns=False,  # the collators read columns that no model knows
         save_strategy="steps",
         save_steps=section.save_steps,
-        save_total_limit=2,  # one to fall back on
         report_to="none",
         logging_steps=max(1, steps // LOG_LINES),
         logging_first_step=True,

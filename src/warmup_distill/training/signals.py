@@ -8,24 +8,31 @@ step in which they came.
 Shape letters: N completion token of all rows, K kept token, E width of the hidden states.
 """
 
+import contextlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from torch import Tensor
 from tqdm import tqdm
 
-from warmup_distill.store.artifacts import read_json, remove, whole_folder, write_json
+from warmup_distill.errors import RunError
+from warmup_distill.store.artifacts import read_json, write_json
+from warmup_distill.store.checking import faults, recorded
 from warmup_distill.store.fingerprints import digest
+from warmup_distill.store.removing import remove_files
 from warmup_distill.store.stopping import leave_if_asked
+from warmup_distill.store.writing import whole_folder
 from warmup_distill.tree.pack import batches_by_size
 from warmup_distill.tree.packed import PackedModel
 
 Kind = Literal["hidden", "top_k"]
 TOKENS_AT_ONCE = 4096
+ABOUT = "about.json"
+ARRAYS = ("hidden.npy", "ids.npy", "logprobs.npy", "rest.npy")
 ROWS_PER_PART = 1024
 """Rows whose signal is written together; an interruption costs no more."""
 
@@ -53,14 +60,24 @@ class _Part:
     """Arrays [N, …] on disk, opened when they are read, and where each row begins."""
 
     def __init__(self, folder: Path) -> None:
-        self.starts: list[int] = read_json(folder / "about.json")["starts"]
-        self.paths = sorted(folder.glob("*.npy"))
+        about = read_json(folder / ABOUT)
+        self.starts: list[int] = about["starts"]
+        self.paths = [folder / name for name in about["files"]]
 
     def of(self, row: int) -> dict[str, Any]:
         span = slice(self.starts[row], self.starts[row + 1])
         return {
             path.stem: np.load(path, mmap_mode="r", allow_pickle=False)[span] for path in self.paths
         }
+
+
+def _is_whole(folder: Path, known: str) -> bool:
+    """Whether a part is there, of these rows and of this teacher, and as it was written."""
+    try:
+        about = read_json(folder / ABOUT)
+        return bool(about["of"] == known and not faults(folder, about["files"]))
+    except (RunError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def write_signals(
@@ -89,21 +106,27 @@ def write_signals(
     top = {"top_k": top_k, "temperature": temperature} if kind == "top_k" else {}
     starts = range(0, len(rows), ROWS_PER_PART)
     paths = [folder / f"part-{number:05d}" for number in range(len(starts))]
-    for stray in set(folder.glob("*")) - set(paths):
-        remove(stray)
+    for stray in sorted(set(folder.glob("part-*")) - set(paths)):
+        _remove(stray)
     with teacher.following(), tqdm(total=len(rows), desc="teacher", unit="row") as bar:
         for path, start in zip(paths, starts, strict=True):
             some = rows[start : start + ROWS_PER_PART]
             known = digest([name, kind, top, some])
-            about = path / "about.json"
-            if about.exists() and read_json(about)["of"] == known:
+            if _is_whole(path, known):
                 bar.update(len(some))
                 continue
+            _remove(path)
             with whole_folder(path) as temporary:
                 ends = _fill(teacher, some, temporary, kind, top_k, temperature, bar.update)
-                write_json(temporary / "about.json", {"of": known, "starts": ends})
+                names = sorted(path.name for path in temporary.glob("*.npy"))
+                about = {"of": known, "starts": ends, "files": recorded(temporary, names)}
+                write_json(temporary / ABOUT, about)
             leave_if_asked()
     return TeacherSignals(paths)
+
+
+def _remove(part: Path) -> None:
+    remove_files([part / name for name in (ABOUT, *ARRAYS)], above=part.parent)
 
 
 @torch.inference_mode()
@@ -117,35 +140,55 @@ def _fill(
     advance: Callable[[int], object],
 ) -> list[int]:
     """Write the arrays of a part; returns where each row begins, and the end."""
-    arrays: dict[str, Any] = {}
     starts = [0, *np.cumsum([len(row["completion_ids"]) for row in rows]).tolist()]
     sizes = [len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows]
-    for batch in batches_by_size(sizes, TOKENS_AT_ONCE):
-        columns = ([rows[i][name] for i in batch] for name in ("prompt_ids", "completion_ids"))
-        hidden, _ = teacher.completion_hidden(*columns)
-        signal = (
-            {"hidden": hidden} if kind == "hidden" else _top(teacher, hidden, top_k, temperature)
-        )
-        counts = [len(rows[i]["completion_ids"]) for i in batch]
-        for name, values in signal.items():
-            _place(arrays, folder, name, values, starts, batch, counts)
-        advance(len(batch))
-    for array in arrays.values():
-        array.flush()
+    with contextlib.ExitStack() as files:
+        arrays: dict[str, _Rows] = {}
+        for batch in batches_by_size(sizes, TOKENS_AT_ONCE):
+            signal = _signal(teacher, [rows[i] for i in batch], kind, top_k, temperature)
+            for name, values in signal.items():
+                if name not in arrays:
+                    arrays[name] = _Rows(folder / f"{name}.npy", values, starts[-1])
+                    files.enter_context(arrays[name].file)
+                counts = [len(rows[i]["completion_ids"]) for i in batch]
+                for row, part in zip(batch, torch.split(values, counts), strict=True):
+                    arrays[name].put(starts[row], part)
+            advance(len(batch))
     return starts
 
 
-def _place(
-    arrays: dict[str, Any], folder: Path, name: str, values: Tensor, starts: Sequence[int],
-    batch: Sequence[int], counts: Sequence[int],
-) -> None:  # fmt: skip
-    found = values.float() if values.is_floating_point() else values
-    if name not in arrays:
-        shape = (starts[-1], *found.shape[1:])
-        dtype = found.new_empty(0).cpu().numpy().dtype
-        arrays[name] = open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-    for row, part in zip(batch, torch.split(found.cpu(), list(counts)), strict=True):
-        arrays[name][starts[row] : starts[row + 1]] = part.numpy()
+def _signal(
+    teacher: PackedModel, rows: Sequence[dict[str, Any]], kind: Kind, top_k: int, temperature: float
+) -> dict[str, Tensor]:
+    """What is kept of some rows, one after the other: by name, on the CPU, in float32 or int32."""
+    columns = ([row[name] for row in rows] for name in ("prompt_ids", "completion_ids"))
+    hidden, _ = teacher.completion_hidden(*columns)
+    found = {"hidden": hidden} if kind == "hidden" else _top(teacher, hidden, top_k, temperature)
+    return {
+        name: (values.float() if values.is_floating_point() else values).cpu()
+        for name, values in found.items()
+    }
+
+
+class _Rows:
+    """An array [N, …] on disk whose rows are written at their places, in any order.
+
+    By calls that a full disk can refuse, and not through a memory map: a store to a page for which
+    there is no room ends the process by a signal, without a word.
+    """
+
+    def __init__(self, path: Path, like: Tensor, count: int) -> None:
+        self.file = path.open("wb")
+        shape, dtype = (count, *like.shape[1:]), like.numpy().dtype
+        kind = np.lib.format.dtype_to_descr(dtype)
+        header = {"descr": kind, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.file, header)
+        self.start = self.file.tell()
+        self.width = math.prod(shape[1:]) * dtype.itemsize
+
+    def put(self, row: int, values: Tensor) -> None:
+        self.file.seek(self.start + row * self.width)
+        self.file.write(values.numpy().tobytes())
 
 
 def _top(teacher: PackedModel, hidden: Tensor, top_k: int, temperature: float) -> dict[str, Tensor]:

@@ -13,16 +13,24 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.errors import RunError
 from warmup_distill.recipe.training import WatchSection
 from warmup_distill.records import Prompt
 from warmup_distill.scoring.agreement import Agreement, agreement, measure_distances
 from warmup_distill.store.artifacts import read_json, write_json
+from warmup_distill.store.hashing import facts
+from warmup_distill.store.removing import remove_files
 from warmup_distill.store.stopping import asked
+from warmup_distill.store.writing import replacing
 
 logger = logging.getLogger(__name__)
+
+WATCHED = "watch.json"
+"""In a checkpoint: what was examined until then."""
 
 CLEARLY = 1.1
 """By what factor an earlier point must be nearer to the teacher to be kept instead of the last."""
@@ -49,6 +57,11 @@ def hold_out(
     spare = len(prompts) - len(prompts[:rolled_out])
     count = min(section.prompts, spare or len(prompts) // 10)
     return prompts[len(prompts) - count :]
+
+
+def nearest(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The examination with the smallest distance from the teacher, the first of equal ones."""
+    return min(history, key=lambda one: one["watch_kl"])
 
 
 class Watch(TrainerCallback):
@@ -83,13 +96,27 @@ class Watch(TrainerCallback):
     @property
     def nearest(self) -> dict[str, float]:
         """The examination with the smallest distance from the teacher."""
-        return min(self.history, key=lambda one: one["watch_kl"])
+        return nearest(self.history)
 
-    def recall(self, step: int) -> None:
-        """Take up what was examined up to the step of a checkpoint."""
-        path = self.folder / "watch.json"
-        known = read_json(path) if path.exists() else []
-        self.history = [one for one in known if one["step"] <= step]
+    def recall(self, checkpoint: Path) -> None:
+        """Take up what was examined up to a checkpoint that is whole.
+
+        Raises:
+            RunError: the best weights of that time are not there any more.
+        """
+        known = read_json(checkpoint / WATCHED)
+        self.history = known["history"]
+        found = self._best_file(self.nearest)
+        if not found.is_file() or facts(found) != known["nearest"]:
+            raise RunError(
+                f"{found} is missing or has changed, and with it the best weights so far. Put back "
+                f"a copy of it, or remove {self.folder} to train from the start."
+            )
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        checkpoint = self.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        nearest = facts(self._best_file(self.nearest))
+        write_json(checkpoint / WATCHED, {"history": self.history, "nearest": nearest})
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self.history:
@@ -147,14 +174,21 @@ class Watch(TrainerCallback):
         self.history.append(
             {"step": step, "watch_mismatch": found.mismatch_share, "watch_kl": found.reverse_kl}
         )
-        self.folder.mkdir(parents=True, exist_ok=True)
         if self.nearest["step"] == step:
-            for before in self.folder.glob("best-*.safetensors"):
-                before.unlink()
             state = self.trainer.model.state_dict()
             kept = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-            save_file(kept, self._best_file(self.nearest))
-        write_json(self.folder / "watch.json", self.history)
+            with replacing(self._best_file(self.nearest)) as temporary:
+                save_file(kept, temporary)
+            self._forget_others()
+
+    def _forget_others(self) -> None:
+        """Remove weights that are nearest at no checkpoint that is there, and not now."""
+        found = self.folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+        ends = [int(path.name.rpartition("-")[2]) for path in found]
+        until = [[one for one in self.history if one["step"] <= end] for end in ends]
+        needed = [nearest(some) for some in (*until, self.history) if some]
+        others = [self._best_file(one) for one in self.history if one not in needed]
+        remove_files(others, above=self.folder)
 
     def _agreement(self) -> Agreement:
         given = self.given
