@@ -79,6 +79,7 @@ class MetricName(StrEnum):
     GSM8K_STRICT = "gsm8k_strict"
     GSM8K_FLEXIBLE = "gsm8k_flexible"
     BOXED = "boxed"
+    BOXED_QWEN = "boxed_qwen"
     MATH_VERIFY = "math_verify"
     MATH_STRING = "math_string"
 

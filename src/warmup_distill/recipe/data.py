@@ -63,8 +63,8 @@ class Benchmark(Source):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Names the result file: letters, digits, dot, dash, underscore; at most 64."""
     metric: Literal[
-        "accuracy", "rouge_l", "exact_match", "gsm8k_flexible", "boxed", "math_verify",
-        "math_string",
+        "accuracy", "rouge_l", "exact_match", "gsm8k_flexible", "boxed", "boxed_qwen",
+        "math_verify", "math_string",
     ] = "accuracy"  # fmt: skip
     """`accuracy`: GSM8K's strict rule, the answer after `####`; see docs/evaluation.md."""
     max_new_tokens: int | None = Field(None, ge=1, json_schema_extra=unit("tokens"))

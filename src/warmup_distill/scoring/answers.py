@@ -34,8 +34,7 @@ def flexible_answer(text: str) -> str | None:
 def comparable(text: str) -> str:
     """Without commas, dollars, what comes before `#### `, and one final dot; in lower case."""
     plain = text.replace(",", "").replace("$", "")
-    plain = re.sub(r"(?s).*#### ", "", plain)
-    return re.sub(r"\.$", "", plain).lower()
+    return plain.rpartition("#### ")[2].removesuffix(".").lower()
 
 
 def is_right(completion: str, answer: str) -> bool:

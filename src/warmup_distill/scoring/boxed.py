@@ -1,107 +1,105 @@
-"""The final answer of a chat model that was asked to box it, in Qwen2.5-Math's order of places.
+"""The final answer of a chat model that was asked to box it.
 
-Source: Qwen2.5-Math's evaluation code (arXiv:2409.12122), its extraction and its comparison, with
-Hendrycks' normalisation of strings and math-verify for what is neither number nor tuple.
+The places and their order are Qwen2.5-Math's (arXiv:2409.12122); what stands there is left whole.
 """
 
-import math
 import re
 
-from warmup_distill.scoring.math_strings import normalised
-from warmup_distill.scoring.verifying import verified
-
-_NUMBER = re.compile(r"-?\d*\.?\d+")
-_TUPLE = re.compile(r"[(\[].+[)\]]", re.DOTALL)
-_RELATIVE_TOLERANCE = 1e-4
+_BEFORE, _HOPE = "final answer is $", "$. I hope"
+_BOX = re.compile(r"\\?(?:boxed|fbox) ?(?=\{)|\\(?:boxed|fbox)(?![a-z])")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_WITHOUT_BRACES = re.compile(r"(?:(?!\\[\])])[^$\n])*")
+_BETWEEN_BOXES = re.compile(
+    r"(?:[ $\\()\[\]{}]|text)*(?:,|and\b|or\b)(?:[ $\\()\[\]{},]|and\b|or\b)*(?:\w ?= ?)?"
+)
+_PHRASE = re.compile(r"answer is\b", re.IGNORECASE)
+_MATHEMATICS = re.compile(
+    r"\$\$((?:(?!\$\$).)+)\$\$"
+    r"|\$(?![\s$])([^$\n]*[^$\s\\])\$(?!\d)"  # but not `$5 and $6`
+    r"|\\\[((?:(?!\\\[|\\\]).)*)\\\]"
+    r"|\\\(((?:(?!\\\(|\\\)).)*)\\\)",
+    re.DOTALL,
+)
+_GOES_ON = re.compile(r"\s*(?:,|and\b|or\b)")
+_SENTENCE = re.compile(r"[^\n]*?(?=\.(?:\s|\Z)|\n|\Z)")
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+_LAST = re.compile(rf"(?:(?<![\w)\]}}])-)?(?:{_NUMBER})(?: ?/ ?\d+)?(?: ?\\?%)?")
 
 
 def boxed_answer(output: str) -> str | None:
-    """The final answer of an output, normalised; None where there is no candidate.
+    """The final answer of an output as it stands there, without the dollars around it.
 
-    The first that applies: `final answer is $…$. I hope`; the last `boxed`; what follows the last
-    `he answer is`, then the last `final answer is`; the last number.
+    The first that applies: `final answer is $…$. I hope`; the last `\\boxed`, or several that make
+    a list; what follows the last `answer is`; the last number, with the formula that it is part
+    of. None where there is none of them.
     """
-    found = _candidate(output)
-    if found is None:
+    for place in (_before_hope, _last_boxes, _after_phrase, _last_number):
+        answer = place(output)
+        if answer is not None:
+            return bare(answer)
+    return None
+
+
+def bare(answer: str) -> str:
+    """An answer without the signs around mathematics, and without bold."""
+    return _MATHEMATICS.sub(_content, answer.strip().strip("*")).strip()
+
+
+def _content(found: re.Match[str]) -> str:
+    return next(group for group in found.groups() if group is not None)
+
+
+def _before_hope(output: str) -> str | None:
+    if _BEFORE not in output or _HOPE not in output:
         return None
-    found = re.sub(r"\n\s*", "", found).removeprefix(":")
-    return tidy(found.removesuffix(".").removesuffix("/"))
+    return output.split(_BEFORE, 1)[1].split(_HOPE, 1)[0]
 
 
-def _candidate(output: str) -> str | None:
-    if "final answer is $" in output and "$. I hope" in output:
-        return output.split("final answer is $", 1)[1].split("$. I hope", 1)[0].strip()
-    if "boxed" in output:
-        return _boxed(output.split("boxed")[-1])
-    for phrase in ("he answer is", "final answer is"):
-        if phrase in output:
-            return output.split(phrase)[-1].strip()
-    numbers = _NUMBER.findall(output.replace(",", ""))
-    return numbers[-1] if numbers else None
+def _last_boxes(output: str) -> str | None:
+    contents: list[str] = []
+    after = len(output)
+    for box in reversed([*_BOX.finditer(output)]):
+        content, end = _box(output, box.end(), after)
+        between = " ".join(output[end:after].split())
+        if contents and not _BETWEEN_BOXES.fullmatch(between):
+            break
+        contents.append(content)
+        after = box.start()
+    return ", ".join(dict.fromkeys(reversed(contents))) if contents else None
 
 
-def _boxed(rest: str) -> str:
-    """What follows `boxed`: the content of its braces, as far as it goes, or up to a `$`."""
-    if not rest.startswith("{"):
-        return rest.split("$")[0].strip()
+def _box(output: str, start: int, end: int) -> tuple[str, int]:
+    """The content of a box and where it ends: its braces, as far as they go, or a line's rest."""
+    if output[start : start + 1] != "{":
+        found = _WITHOUT_BRACES.match(output, start, end)
+        return (found[0], found.end()) if found else ("", start)
     depth = 0
-    for place, character in enumerate(rest):
-        depth += (character == "{") - (character == "}")
+    for brace in _BRACE.finditer(output, start, end):
+        depth += (brace[0] == "{") - (brace[0] == "}")
         if depth == 0:
-            return rest[1:place]
-    return rest[1:]
+            return output[start + 1 : brace.start()], brace.end()
+    return output[start + 1 : end], end
 
 
-def tidy(answer: str) -> str:
-    """An answer without dollars, units in `\\text`, percent signs, and by Hendrycks' rules."""
-    text = answer.strip().rstrip(".")
-    text = re.sub(r"\\text\s*{[^{}]*}$", "", text).strip() or text
-    for piece in ("\\$", "$", "\\(", "\\)", "\\%", "%"):
-        text = text.replace(piece, "")
-    text = re.sub(r"\\text\s*{([^{}]*)}", r"\1", text)
-    text = re.sub(r"(\d)\.0*$", r"\1", text)
-    try:
-        return normalised(text)
-    except (ValueError, IndexError):
-        return text.replace(" ", "")
-
-
-def same_answer(found: str, expected: str) -> bool:
-    """Whether two tidied answers are equal: as text, as numbers, part by part, or as formulas.
-
-    Numbers may differ by a relative 1e-4 and by a factor of 100 either way (percentages), as in
-    the source.
-    """
-    if found.lower() == expected.lower():
-        return True
-    numbers = _number(found), _number(expected)
-    if numbers[0] is not None and numbers[1] is not None:
-        return _close(numbers[0], numbers[1])
-    if not found:
-        return False
-    if _bare(found) == _bare(expected):
-        return True
-    if _TUPLE.fullmatch(found) and _TUPLE.fullmatch(expected):
-        parts = found[1:-1].split(","), expected[1:-1].split(",")
-        return len(parts[0]) == len(parts[1]) and all(map(same_answer, *parts))
-    if found.count("=") == 1 and "=" not in expected:
-        left, _, right = found.partition("=")
-        return len(left.strip()) <= 2 and same_answer(right, expected)
-    return verified(found, expected)
-
-
-def _bare(text: str) -> str:
-    return re.sub(r"[{}()\[\]]", "", text).lower()
-
-
-def _number(text: str) -> float | None:
-    plain = text.replace(",", "")
-    try:
-        return float(plain)
-    except ValueError:
+def _after_phrase(output: str) -> str | None:
+    phrases = [*_PHRASE.finditer(output)]
+    if not phrases:
         return None
+    rest = output[phrases[-1].end() :].lstrip().lstrip(":*").lstrip()
+    mathematics = _MATHEMATICS.match(rest)
+    if mathematics and not _GOES_ON.match(rest, mathematics.end()):
+        return mathematics[0]
+    sentence = _SENTENCE.match(rest)
+    return sentence[0].rstrip("!") or None if sentence else None
 
 
-def _close(found: float, expected: float) -> bool:
-    candidates = (expected / 100, expected, expected * 100)
-    return any(math.isclose(found, one, rel_tol=_RELATIVE_TOLERANCE) for one in candidates)
+def _last_number(output: str) -> str | None:
+    numbers = [*_LAST.finditer(output)]
+    if not numbers:
+        return None
+    last = numbers[-1]
+    for formula in _MATHEMATICS.finditer(output):
+        if formula.start() < last.start() < formula.end():
+            content = _content(formula)
+            return content if "," in content else content.rpartition("=")[2]
+    return last[0]

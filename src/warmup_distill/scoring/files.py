@@ -1,7 +1,9 @@
 """Scores of predictions that another program made."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +26,28 @@ def score_file(path: Path, metric: str) -> Iterator[RowScore]:
 
     Args:
         path: .jsonl, .json or .parquet with `prediction` and one or more of `reference`,
-            `references` (a list) and `answer`; rows without an `id` are known by their number.
+            `references` (a list) and `answer`; rows without an `id`, or with one that a row
+            before has, are known by their number.
         metric: a key of `METRICS`.
 
     Raises:
         DataError: the file or a row is not of that form.
     """
+    known: set[str] = set()
     number = 0
     for number, (values, where) in enumerate(read_file(path), start=1):
         prediction = read_text(values, "prediction", where)
         if prediction is None:
             raise DataError(
-                f"{where}: expected a column `prediction`, but the columns are {', '.join(values)}."
+                f"{where}: expected a column `prediction` that holds a text, but the columns are "
+                f"{', '.join(values)}."
             )
         scored = METRICS[metric](prediction, read_gold(values, where))
-        name = values.get("id")
-        yield RowScore(
-            id=f"{path.stem}-{number:06d}" if name is None else str(name),
-            value=scored.value,
-            extracted=scored.extracted,
-        )
+        name = read_text(values, "id", where)
+        if name is None or name in known:
+            name = f"{path.stem}-{number:06d}"
+        known.add(name)
+        yield RowScore(id=name, value=scored.value, extracted=scored.extracted)
     if not number:
         raise DataError(f"expected rows in {path}, but there are none.")
 
@@ -54,28 +58,57 @@ def read_gold(values: dict[str, Any], where: str) -> Gold:
     Raises:
         DataError: nothing, or it is not of the expected form.
     """
-    references = values.get("references")
-    if references is None:
-        reference = read_text(values, "reference", where)
-        references = [] if reference is None else [reference]
-    if not isinstance(references, list) or not all(isinstance(one, str) for one in references):
-        raise DataError(
-            f"{where}: expected a list of texts in `references`, got {references!r:.80}"
-        )
+    listed = values.get("references")
+    if listed is None:
+        listed = [] if values.get("reference") is None else [values["reference"]]
+    if not isinstance(listed, list):
+        raise DataError(f"{where}: expected a list of texts in `references`, got {listed!r:.80}")
+    texts = [text_of(one, "references", where) for one in listed]
+    references = [text for text in texts if text is not None]
     answer = read_text(values, "answer", where)
     if answer is None and not references:
         raise DataError(
-            f"{where}: expected `reference`, `references` or `answer`, but the columns are "
-            f"{', '.join(values)}."
+            f"{where}: expected `reference`, `references` or `answer` to have a value, but the "
+            f"columns are {', '.join(values)}."
         )
     return Gold(references=references, answer=answer)
 
 
 def read_text(values: dict[str, Any], name: str, where: str) -> str | None:
-    """A column of a row as text; None where there is nothing."""
-    value = values.get(name)
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{where}: expected text in `{name}`, got {value!r:.80}")
-    return str(value)
+    """A column of a row as text; None where there is nothing.
+
+    Raises:
+        DataError: it holds neither text nor a number.
+    """
+    return text_of(values.get(name), name, where)
+
+
+def text_of(value: Any, name: str, where: str) -> str | None:
+    """A text or a number as text: `4.0` is `4` as in any answer, and NaN is nothing, as in pandas.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        return _encodable(value, name, where)
+    number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
+        raise DataError(
+            f"{where}: expected text or a finite number in `{name}`, got {value!r:.80}. Write as "
+            "text what the prediction shall be held to."
+        )
+    return str(int(value)) if value == int(value) else f"{Decimal(str(value)):f}"
+
+
+def _encodable(text: str, name: str, where: str) -> str:
+    """JSON can name halves of characters, which can neither be compared nor shown."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where}: the text in `{name}` is not valid Unicode (a lone surrogate at character "
+            f"{error.start}). Mend the row, or leave it out."
+        ) from error
+    return text

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from warmup_distill.errors import DataError
 from warmup_distill.scoring.answers import comparable, flexible_answer, strict_answer
-from warmup_distill.scoring.boxed import boxed_answer, same_answer, tidy
+from warmup_distill.scoring.boxed import bare, boxed_answer
 from warmup_distill.scoring.math_strings import between_dollars, last_boxed, same_string
+from warmup_distill.scoring.mathematics.equality import same_answer
+from warmup_distill.scoring.qwen import qwen_answer, same_by_qwen, tidy
 from warmup_distill.scoring.rouge import exact_match, rouge_l
 from warmup_distill.scoring.verifying import verified_output
 
@@ -54,7 +56,13 @@ def _gsm8k(extract: Callable[[str], str | None]) -> Callable[[str, Gold], Scored
 
 def _boxed(prediction: str, gold: Gold) -> Scored:
     found = boxed_answer(prediction)
-    right = found is not None and same_answer(found, tidy(_alone(gold.final())))
+    right = found is not None and same_answer(found, bare(_alone(gold.final())))
+    return Scored(value=100.0 * right, extracted=found)
+
+
+def _boxed_qwen(prediction: str, gold: Gold) -> Scored:
+    found = qwen_answer(prediction)
+    right = found is not None and same_by_qwen(found, tidy(_alone(gold.final())))
     return Scored(value=100.0 * right, extracted=found)
 
 
@@ -81,6 +89,7 @@ METRICS: dict[str, Callable[[str, Gold], Scored]] = {
     "gsm8k_strict": _gsm8k(strict_answer),
     "gsm8k_flexible": _gsm8k(flexible_answer),
     "boxed": _boxed,
+    "boxed_qwen": _boxed_qwen,
     "math_verify": _math_verify,
     "math_string": _math_string,
 }

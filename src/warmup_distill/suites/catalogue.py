@@ -72,7 +72,7 @@ def _instructions(files: tuple[str, ...], hub_name: str | None) -> Suite:
 
 
 def _mathematics(file: str, hub: HubSet) -> Suite:
-    metrics = ("math_verify", "math_string", "boxed")
+    metrics = ("boxed", "boxed_qwen", "math_verify", "math_string")
     return Suite(metrics=metrics, max_new_tokens=512, files=(file,), hub=hub, boxed=True)
 
 
@@ -83,7 +83,8 @@ SUITES: dict[str, Suite] = {
     "s_ni": _instructions(("s_ni.jsonl",), "MiniLLM/sinst"),
     "unni": _instructions(("unni_11plus.jsonl", "unni_11plus_sample.jsonl"), "MiniLLM/uinst"),
     "gsm8k": Suite(
-        metrics=("boxed", "gsm8k_flexible", "gsm8k_strict"), max_new_tokens=512, boxed=True,
+        metrics=("boxed", "boxed_qwen", "gsm8k_flexible", "gsm8k_strict"),
+        max_new_tokens=512, boxed=True,
         files=("gsm8k_test.jsonl",),
         hub=HubSet(name="openai/gsm8k", config="main", split="test", prompt="question",
                    reference="answer"),

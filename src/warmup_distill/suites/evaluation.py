@@ -130,7 +130,7 @@ def _evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
     """
     rows = {suite: read_suite(suite, question.data, question.limit) for suite in question.suites}
     paths = {suite: folder / f"{suite}-{question.profile.name}.json" for suite in rows}
-    asked = {suite: _asked(name, question, *rows[suite]) for suite in rows}
+    asked = {suite: _asked(name, question, suite, *rows[suite]) for suite in rows}
     missing = [suite for suite in rows if not _is_done(paths[suite], asked[suite])]
     if missing:
         _evaluate(name, {suite: rows[suite][0] for suite in missing}, paths, asked, question)
@@ -138,11 +138,14 @@ def _evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
     return list(paths.values())
 
 
-def _asked(name: str, question: Question, rows: Sequence[SuiteRow], origin: str) -> dict[str, Any]:
+def _asked(
+    name: str, question: Question, suite: str, rows: Sequence[SuiteRow], origin: str
+) -> dict[str, Any]:
     """What a result is the answer to."""
     return {
         "model": name,
         "profile": asdict(question.profile) | {"seeds": list(question.profile.seeds)},
+        "metrics": list(SUITES[suite].metrics),
         "source": origin,
         "rows": digest([asdict(row) for row in rows]),
         "weights": identity(name),
