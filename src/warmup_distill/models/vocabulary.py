@@ -5,7 +5,7 @@ Its size is the tokenizer's true size. Heads are often padded beyond it, each mo
 before every softmax.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,21 @@ def shared_vocabulary(
         )
     pad_id = student_tokenizer.pad_token_id
     return Vocabulary(size=size, eos_ids=eos, pad_id=min(eos) if pad_id is None else pad_id)
+
+
+def vocabulary_of(tokenizer: Any, models: Mapping[str, Any]) -> Vocabulary:
+    """The vocabulary of models that share a tokenizer.
+
+    Args:
+        tokenizer: of all of them.
+        models: by role.
+
+    Raises:
+        ModelError: as `shared_vocabulary`.
+    """
+    configs = {role: model.config for role, model in models.items()}
+    named = [getattr(model, "generation_config", None) for model in models.values()]
+    return shared_vocabulary(tokenizer, tokenizer, configs, named)
 
 
 def _require_same_tokens(student: dict[str, int], teacher: dict[str, int]) -> None:
