@@ -1,6 +1,7 @@
 """What other programs get: the three export formats, and the Python way into TRL."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from warmup_distill import build_pairs, build_rollouts
 from warmup_distill.exporting import export_pairs
 from warmup_distill.models.loading import BUNDLED
+from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.reading import dump_recipe
 from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.store.artifacts import write_records
 
@@ -19,6 +22,14 @@ QUESTIONS = [
     "Ida buys 8 boxes of 6 pens and gives 13 of them to Leo. How many pens does Ida have left?",
     "Dan has 43 pens. Dan finds 36 more and gives 51 to Kim. How many pens does Dan have now?",
 ]
+
+RECIPE = Recipe.model_validate(
+    {
+        "teacher": "bundled:teacher",
+        "student": "bundled:student",
+        "prompts": {"dataset": "bundled:problems", "limit": 3},
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +50,8 @@ def dataset(models: tuple[Any, Any, Any]) -> Dataset:
 def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with these pairs, the first of which was cut off."""
     folder = tmp_path_factory.mktemp("run")
-    pairs = [Pair(**row) for row in dataset]
+    names = [field.name for field in fields(Pair)]
+    pairs = [Pair(**{name: row[name] for name in names}) for row in dataset]
     prompts = [
         Prompt(prompt_id=f"prompt-{i:06d}", prompt_ids=[0], text=text, reference=None, answer=None)
         for i, text in enumerate(QUESTIONS)
@@ -55,6 +67,7 @@ def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for i, pair in enumerate(pairs)
     ]  # fmt: skip
+    (folder / "recipe.yaml").write_text(dump_recipe(RECIPE), encoding="utf-8")
     write_records(folder / "pairs/part-00000.parquet", Pair, pairs)
     write_records(folder / "prompts/part-00000.parquet", Prompt, prompts)
     write_records(folder / "rollouts/part-00000.parquet", Rollout, rollouts)

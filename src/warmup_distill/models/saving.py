@@ -5,11 +5,25 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.store.artifacts import whole_folder
 
 
-def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
-    """Write an ordinary model folder: it appears whole or not at all."""
+def save_model(
+    model: PreTrainedModel, tokenizer: Any, folder: Path, vocabulary: Vocabulary | None = None
+) -> None:
+    """Write an ordinary model folder: it appears whole or not at all.
+
+    Args:
+        vocabulary: what counted as an end while the model was made, so that a plain `generate`
+            ends there too; if None, the model says what it said before.
+    """
+    if vocabulary is not None:
+        pad_id = tokenizer.pad_token_id
+        generation: Any = model.generation_config
+        ends = sorted(vocabulary.eos_ids)
+        generation.eos_token_id = ends if len(ends) > 1 else ends[0]
+        generation.pad_token_id = vocabulary.pad_id if pad_id is None else pad_id
     with whole_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)

@@ -9,17 +9,8 @@ from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import read_parts
 from warmup_distill.training.fit import fit
-from warmup_distill.training.warmup import WarmupTrainer, needs_prefix
+from warmup_distill.training.warmup import COLUMNS, WarmupTrainer, needs_prefix
 from warmup_distill.training.watch import Watched, hold_out
-
-COLUMNS = (
-    "prompt_ids",
-    "chosen_ids",
-    "rejected_ids",
-    "mismatch_index",
-    "chosen_ref_logprob",
-    "rejected_ref_logprob",
-)
 
 
 def train_warmup(session: Session) -> dict[str, int]:
@@ -29,7 +20,7 @@ def train_warmup(session: Session) -> dict[str, int]:
     held_out = hold_out(recipe.warmup.watch, prompts, recipe.rollouts.limit)
     rows = _rows(session, {prompt.prompt_id for prompt in held_out})
     if not rows:
-        save_model(session.student(), session.tokenizer, folder)
+        save_model(session.student(), session.tokenizer, folder, session.vocabulary)
         return {"rows": 0, "steps": 0}
     counts = fit(
         WarmupTrainer,

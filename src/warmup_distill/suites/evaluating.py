@@ -13,6 +13,7 @@ from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
 from warmup_distill.models.loading import context_of
+from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import FinishReason
 from warmup_distill.scoring.metrics import METRICS
@@ -37,7 +38,7 @@ class SuitePrediction:
 
 def evaluate_suite(
     model: PreTrainedModel,
-    tokenizer: Any,
+    renderer: Renderer,
     vocabulary: Vocabulary,
     suite: Suite,
     rows: Sequence[SuiteRow],
@@ -51,6 +52,7 @@ def evaluate_suite(
     """Ask a model every question once per seed of the profile, and score what it says.
 
     Args:
+        renderer: of the profile, see `renderer_of`.
         folder: for what is drawn, kept after an interruption.
         name: what tells this model from others.
 
@@ -63,7 +65,7 @@ def evaluate_suite(
     """
     profile = replace(profile, max_new_tokens=profile.max_new_tokens or suite.max_new_tokens)
     assert profile.max_new_tokens is not None
-    prompts = [encode(tokenizer, profile, row, suite.ask) for row in rows]
+    prompts = [encode(renderer, profile, row, suite.ask) for row in rows]
     context = context_of(model.config)
     kept = _fitting(rows, prompts, profile, context - profile.max_new_tokens)
     engine = TransformersEngine(model, model, vocabulary, batch_tokens, advance)
@@ -82,7 +84,7 @@ def evaluate_suite(
         for row, group in zip(rows, drawn, strict=True)
         for seed, one in zip(profile.seeds, group, strict=True)
         for prediction in _score(
-            suite, row, seed, response(tokenizer, one.completion_ids), one.finish_reason
+            suite, row, seed, response(renderer.tokenizer, one.completion_ids), one.finish_reason
         )
     ]
     result = {

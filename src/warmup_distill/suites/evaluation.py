@@ -1,8 +1,8 @@
 """Suites on any model, or on all models of a run; results are kept and not computed twice."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from warmup_distill.models.loading import (
     load_tokenizer,
 )
 from warmup_distill.models.vocabulary import shared_vocabulary
+from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.reading import load_recipe
 from warmup_distill.store.artifacts import read_json, write_json, write_records
 from warmup_distill.store.environment import describe_environment
@@ -25,7 +26,7 @@ from warmup_distill.store.locking import locked
 from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.suites.catalogue import SEVEN, SUITES, SuiteRow, read_suite
 from warmup_distill.suites.evaluating import SuitePrediction, evaluate_suite
-from warmup_distill.suites.profiles import PROFILES, Profile
+from warmup_distill.suites.profiles import PROFILES, Profile, renderer_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,8 @@ class Question:
     """Rows of each suite, the first ones."""
     data: Path | None = None
     """A folder with the suites' files; the hub if None."""
+    chat: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the chat template, where the profile uses one; see `Renderer`."""
     batch_tokens: int = 16384
     dtype: DType = "float32"
 
@@ -89,12 +92,24 @@ def evaluate_run(run: Path, question: Question) -> list[Path]:
         made = {"student": run / "cut"} | made
     models = {"teacher": recipe.teacher} | ({} if recipe.cut else {"student": recipe.student})
     models |= {name: str(path) for name, path in made.items() if (path / "config.json").is_file()}
+    question = replace(question, chat=_chat(recipe, question.profile))
     with locked(run):
         return [
             path
             for name, where in models.items()
             for path in evaluate_model(where, run / "suites" / name, question)
         ]
+
+
+def _chat(recipe: Recipe, profile: Profile) -> dict[str, Any]:
+    """What the run said to the chat template, for profiles that use one too."""
+    if profile.template != "chat":
+        return {}
+    given = {
+        "system": recipe.prompts.system,
+        "template_kwargs": recipe.prompts.chat_template_kwargs,
+    }
+    return {name: value for name, value in given.items() if value not in (None, {})}
 
 
 def evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
@@ -117,7 +132,8 @@ def evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
 
 def _asked(name: str, question: Question, rows: Sequence[SuiteRow], origin: str) -> dict[str, Any]:
     """What a result is the answer to."""
-    return {
+    chat = {"chat": question.chat} if question.chat else {}
+    return chat | {
         "model": name,
         "profile": asdict(question.profile) | {"seeds": list(question.profile.seeds)},
         "source": origin,
@@ -152,9 +168,9 @@ def _evaluate(
     asked: dict[str, dict[str, Any]],
     question: Question,
 ) -> None:
-    tokenizer = load_tokenizer(name)
+    renderer = renderer_of(question.profile, load_tokenizer(name), **question.chat)
     vocabulary = shared_vocabulary(
-        tokenizer, tokenizer, {"model": load_config(name)}, [load_generation_config(name)]
+        renderer, renderer, {"model": load_config(name)}, [load_generation_config(name)]
     )
     model = load_model(name, question.dtype)
     total = len(question.profile.seeds) * sum(map(len, rows.values()))
@@ -163,7 +179,7 @@ def _evaluate(
             began, resumed = bar.format_dict["elapsed"], _drawn(paths[suite]).exists()
             result, predictions = evaluate_suite(
                 model,
-                tokenizer,
+                renderer,
                 vocabulary,
                 SUITES[suite],
                 some,

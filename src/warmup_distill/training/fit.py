@@ -87,7 +87,7 @@ def fit(
         trainer.add_callback(callback)
     _train(trainer, newest_whole(scratch, about), watch)
     trained = _whole(policy, merge=section.lora is not None, dtype=original_dtype)
-    save_model(trained, tokenizer, folder)
+    save_model(trained, tokenizer, folder, trainer.vocabulary)
     history = [line for line in trainer.state.log_history if "loss" in line]
     write_text(folder / "trainer_log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
     if watch:
