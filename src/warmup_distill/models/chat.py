@@ -103,8 +103,15 @@ def _require_effect(student: Renderer, teacher: Renderer) -> None:
                 "it. Look at the spelling, or leave it out."
             )
     for role, one in both.items():
-        if one.system is not None and one.prompt(PROBE) == replace(one, system=None).prompt(PROBE):
+        if one.system is not None and _leaves_out_system(one):
             raise RecipeError(
                 f"prompts.system has no effect: the {role}'s chat template leaves system messages "
                 "out. Put the text into the prompts, or give the tokenizer another template."
             )
+
+
+def _leaves_out_system(renderer: Renderer) -> bool:
+    try:
+        return renderer.prompt(PROBE) == replace(renderer, system=None).prompt(PROBE)
+    except ModelError:  # the template demands one
+        return False

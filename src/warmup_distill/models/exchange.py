@@ -30,12 +30,18 @@ def completion_text(tokenizer: Any, ids: Sequence[int]) -> str:
     The token that ends a turn stays where it is another one than the tokenizer's `eos_token`.
     """
     text, last = decode_completion(tokenizer, ids), ids[-1]
-    if last == tokenizer.eos_token_id or last not in tokenizer.all_special_ids:
+    if last == tokenizer.eos_token_id or last not in _special_ids(tokenizer):
         return text
     return text + decode_prompt(tokenizer, [last])
 
 
 def holds_control(tokenizer: Any, text: str) -> bool:
     """Whether a person or a model wrote a control token as text, which no text can say."""
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    special = _special_ids(tokenizer) - {tokenizer.unk_token_id}
     return not special.isdisjoint(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _special_ids(tokenizer: Any) -> set[int]:
+    """Not `all_special_ids` alone, which knows of those with a role of their own."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {id_ for id_, token in added if token.special} | set(tokenizer.all_special_ids)
