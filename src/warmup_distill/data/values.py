@@ -37,10 +37,15 @@ def text_of(value: Any, where: str, column: str) -> str | None:
             f"{where}: expected text in column `{column}`, or a number, got {value}. Write null "
             "where there is nothing."
         )
-    if isinstance(value, int):
-        return str(value)
-    exact = Decimal(repr(value)) if isinstance(value, float) else value
-    return f"{exact.normalize() + 0:f}"
+    return _digits(value)
+
+
+def _digits(number: float | Decimal) -> str:
+    """A number in digits, without an exponent and without zeros that say nothing."""
+    # By the digits that a float is written with, not by those of the binary number.
+    exact = f"{Decimal(repr(number) if isinstance(number, float) else number):f}"
+    written = exact.rstrip("0").rstrip(".") if "." in exact else exact
+    return "0" if written == "-0" else written
 
 
 def column_text(values: Mapping[str, Any], column: str | None, where: str) -> str | None:
