@@ -131,7 +131,7 @@ def test_a_filter_that_has_nothing_to_look_at_is_refused(
 
 
 def test_a_reward_model_drops_what_it_likes_less(rollouts: RolloutSet, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="reward_model nope/x cannot be loaded"):
+    with pytest.raises(ModelError, match="reward_model: nope/x cannot be loaded"):
         build_pairs(rollouts, reward_model="nope/x")
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}

@@ -140,6 +140,20 @@ def test_adapters_train_and_the_weights_below_them_stay(
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"r": 4}, r"^peft_config: expected one of peft's, such as LoraConfig\(r=16\), got \{'r'"),
+        (LoraConfig(target_modules=["nope"]), r"^peft_config does not fit the model: .*nope"),
+    ],
+)
+def test_adapters_that_do_not_fit_are_refused(
+    config: Any, message: str, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        warming(tmp_path, vocabulary, peft_config=config)
+
+
 class Asking(TrainerCallback):
     """Reads the policy as any script would, between two steps."""
 

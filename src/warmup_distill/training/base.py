@@ -17,12 +17,12 @@ from warmup_distill.engines.paths import packed_model
 from warmup_distill.errors import NumbersError
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.store.artifacts import read_json, write_json
+from warmup_distill.training.adapters import with_adapters
 from warmup_distill.training.given import (
     given_model,
     given_tokenizer,
     given_vocabulary,
     require_columns,
-    with_adapters,
 )
 from warmup_distill.training.repeatable import repeatable
 from warmup_distill.training.validation import validate_rows

@@ -1,13 +1,10 @@
-"""What a script of one's own gives to a trainer: models by name, adapters, rows, a vocabulary."""
+"""What a script of one's own gives to a trainer: models by name, rows, a vocabulary."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import set_seed
-
-from warmup_distill.errors import DataError, ModelError, RecipeError
+from warmup_distill.errors import DataError, ModelError
 from warmup_distill.models.loading import load_model, load_tokenizer
 from warmup_distill.models.vocabulary import Vocabulary, vocabulary_of
 
@@ -41,20 +38,6 @@ def given_vocabulary(tokenizer: Any, models: Mapping[str, Any]) -> Vocabulary:
             )
         tokenizer = load_tokenizer(name)
     return vocabulary_of(tokenizer, models)
-
-
-def with_adapters(model: Any, peft_config: Any, seed: int) -> Any:
-    """The model with new adapters, which the seed alone decides.
-
-    Raises:
-        RecipeError: `peft` is not installed.
-    """
-    if importlib.util.find_spec("peft") is None:
-        raise RecipeError("adapters need the extra `lora`: pip install 'warmup-distill[lora]'")
-    from peft import get_peft_model
-
-    set_seed(seed)
-    return get_peft_model(model, peft_config)
 
 
 def require_columns(dataset: Any, argument: str, needed: Sequence[str]) -> None:
