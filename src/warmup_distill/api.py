@@ -95,7 +95,7 @@ def build_rollouts(
     if "prompts_per_part" in settings:
         raise RecipeError("prompts_per_part has no effect here: no parts are written to disk.")
     section = section_of(RolloutsSection, settings)
-    student, teacher = given_model(student), given_model(teacher)
+    student, teacher = given_model(student, "student"), given_model(teacher, "teacher")
     tokenizer = given_tokenizer(tokenizer)
     renderer = Renderer.of(tokenizer, system=system, template_kwargs=chat_template_kwargs or {})
     require_same_rendering(renderer, renderer)
@@ -123,9 +123,15 @@ def build_pairs(rollout_set: RolloutSet, **settings: Any) -> PairDataset:
         A `datasets.Dataset` whose `counts` say what became of the rollouts.
 
     Raises:
+        DataError: it is something else.
         RecipeError: a setting is not one that the recipe would take, or has no effect here.
         ModelError: there is no such reward model.
     """
+    if not isinstance(rollout_set, RolloutSet):
+        raise DataError(
+            "rollout_set: expected what `build_rollouts` returns, got "
+            f"{type(rollout_set).__name__}."
+        )
     section = section_of(PairsSection, {"truncated": "drop"} | settings)
     _require_known(section, rollout_set.prompts)
     prompts = {prompt.prompt_id: prompt for prompt in rollout_set.prompts}

@@ -43,6 +43,12 @@ def test_padding_of_one_model_alone_is_not_given_to_the_other() -> None:
     assert share(student, tokenizer(TEACHER), (6, 6)).pad_id == 1
 
 
+def test_a_special_token_that_a_head_has_no_row_for_is_cut_off() -> None:
+    """A padding token that was added to both tokenizers, and to no model."""
+    found = share(tokenizer(TEACHER | {"<new>": 5}), tokenizer(TEACHER | {"<new>": 5}), (5, 9))
+    assert (found.size, found.banned_ids) == (5, frozenset())
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

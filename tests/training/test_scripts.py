@@ -192,6 +192,8 @@ def test_models_come_by_name_and_their_tokenizer_says_which_tokens_count(tmp_pat
     for tokenizer in ("bundled:student", load_tokenizer("bundled:student")):
         one = DistillTrainer(model=loaded, objective="sft", processing_class=tokenizer, **more)
         assert one.vocabulary == trainer.vocabulary
+    with pytest.raises(ModelError, match=r"^teacher: nope/x cannot be loaded"):
+        DistillTrainer(model=loaded, teacher="nope/x", **more)
     with pytest.raises(ModelError, match=r"give `processing_class=tokenizer`, or `vocabulary=`"):
         DistillTrainer(model=random_model(1), objective="sft", **more)
 
@@ -229,6 +231,16 @@ def test_a_wrong_setting_of_the_distillation_is_named(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         distilling(tmp_path, vocabulary, **settings)
+
+
+@build_either
+def test_what_only_the_plain_trainer_uses_is_refused(
+    build: Any, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match="^compute_metrics has no effect here"):
+        build(tmp_path, vocabulary, compute_metrics=lambda found: {})
+    with pytest.raises(RecipeError, match=r"^args.label_smoothing_factor has no effect here"):
+        build(tmp_path, vocabulary, args=arguments(tmp_path, label_smoothing_factor=0.1))
 
 
 @pytest.mark.parametrize("argument", ["train_dataset", "eval_dataset"])

@@ -20,10 +20,11 @@ def save_model(
     """
     if vocabulary is not None:
         pad_id = tokenizer.pad_token_id
+        known = pad_id is not None and pad_id < model.config.get_text_config().vocab_size
         generation: Any = model.generation_config
         ends = sorted(vocabulary.eos_ids)
         generation.eos_token_id = ends if len(ends) > 1 else ends[0]
-        generation.pad_token_id = vocabulary.pad_id if pad_id is None else pad_id
+        generation.pad_token_id = pad_id if known else vocabulary.pad_id
     with whole_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)

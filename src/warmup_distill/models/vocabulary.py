@@ -5,9 +5,10 @@ Its size is the tokenizer's true size. Heads are often padded beyond it, each mo
 before every softmax.
 
 Two models of a family may name special tokens differently that nobody uses: a reserved one that was
-renamed, a padding token that was added. No id is ever drawn whose meaning differs: those above the
-last token that both share are cut off with the padding of the heads, and those below it are banned.
-A ban is a logit of `NEVER` in every distribution and of minus infinity in every draw.
+renamed, a padding token that was added (see `sharing`). No id is ever drawn whose meaning differs:
+those above the last token that both share are cut off with the padding of the heads, and those
+below it are banned. A ban is a logit of `NEVER` in every distribution, and of minus infinity
+wherever a token is drawn.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from transformers import GenerationConfig, PretrainedConfig
 
 from warmup_distill.errors import ModelError
 from warmup_distill.models.renderer import Renderer
+from warmup_distill.models.sharing import shared_ids, tokens_of
 
 NEVER = -1e4
 """The logit of a banned token: its probability is exactly 0 in float32, and 0 · (log p − log q) is
@@ -66,15 +68,9 @@ def shared_vocabulary(
         ModelError: a token that can occur differs (the first one is named), a head is too small,
             or there is no end-of-sequence token.
     """
-    shared = _shared_ids(student, teacher)
+    heads = {role: config.get_text_config().vocab_size for role, config in configs.items()}
+    shared = shared_ids(student, teacher, heads)
     size = max(shared) + 1
-    for role, config in configs.items():
-        head = config.get_text_config().vocab_size
-        if head < size:
-            raise ModelError(
-                f"the {role}'s head has {head} rows, but its tokenizer has ids up to {size - 1}. "
-                "Resize the model's token embeddings to its tokenizer first."
-            )
     eos = shared.intersection([*_ends(student), *_ends(teacher)])
     for generation in generation_configs:
         named = generation.eos_token_id if generation else None
@@ -85,7 +81,7 @@ def shared_vocabulary(
             "generation configuration names one: set `eos_token` in tokenizer_config.json."
         )
     pad_id = student.tokenizer.pad_token_id
-    known = _tokens(student).keys() | _tokens(teacher).keys()
+    known = tokens_of(student).keys() | tokens_of(teacher).keys()
     return Vocabulary(
         size=size,
         eos_ids=frozenset(eos),
@@ -116,39 +112,3 @@ def _ends(renderer: Renderer) -> Iterator[int | None]:
     yield renderer.ending.id
     if renderer.format == "text" and renderer.tokenizer.chat_template:
         yield Renderer(tokenizer=renderer.tokenizer).ending.id
-
-
-def _shared_ids(student: Renderer, teacher: Renderer) -> set[int]:
-    """Ids that are the same token for both.
-
-    Raises:
-        ModelError: one that is not can occur.
-    """
-    ours, theirs = _tokens(student), _tokens(teacher)
-    known = ours.keys() | theirs.keys()
-    differing = sorted(id_ for id_ in known if ours.get(id_) != theirs.get(id_))
-    written = student.written | teacher.written if differing else frozenset()
-    for id_ in differing:
-        if id_ not in written and _is_special(student, id_) and _is_special(teacher, id_):
-            continue
-        raise ModelError(
-            f"teacher and student need the same tokenizer, but id {id_} is "
-            f"{ours.get(id_, '(nothing)')!r} for the student ({len(ours)} tokens) and "
-            f"{theirs.get(id_, '(nothing)')!r} for the teacher ({len(theirs)} tokens). "
-            f"{_WRITTEN if id_ in written else _ORDINARY} Take two models of one family."
-        )
-    return set(known).difference(differing)
-
-
-_WRITTEN = "The chat template writes it, or a completion ends with it."
-_ORDINARY = "Special tokens that nobody writes may differ, but this one is not special for both."
-
-
-def _tokens(renderer: Renderer) -> dict[int, str]:
-    return {id_: token for token, id_ in renderer.tokenizer.get_vocab().items()}
-
-
-def _is_special(renderer: Renderer, id_: int) -> bool:
-    """Whether an id is a special token, which no text gives, or none at all."""
-    token = renderer.tokenizer.added_tokens_decoder.get(id_)
-    return token.special if token else renderer.tokenizer.convert_ids_to_tokens(id_) is None

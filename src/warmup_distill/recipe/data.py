@@ -79,7 +79,7 @@ class PromptsSection(Source):
                 "expected values that JSON has: text (a date in quotes), numbers, true, false, "
                 f"lists, mappings ({error})"
             ) from error
-        if any(value is None for value in values.values()):
+        if _holds_none(values):
             raise ValueError("expected values that are not null: leave the name out instead")
         return values
 
@@ -91,6 +91,12 @@ class PromptsSection(Source):
                 "no chat template"
             )
         return self
+
+
+def _holds_none(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_none, value.values()))
+    return any(map(_holds_none, value)) if isinstance(value, list) else value is None
 
 
 class Benchmark(Source):

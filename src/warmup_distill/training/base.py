@@ -23,6 +23,7 @@ from warmup_distill.training.given import (
     given_tokenizer,
     given_vocabulary,
     require_columns,
+    require_effect,
 )
 from warmup_distill.training.repeatable import repeatable
 from warmup_distill.training.validation import validate_rows
@@ -62,9 +63,10 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         peft_config: Any = None,
         **arguments: Any,
     ) -> None:
+        require_effect(arguments)
         for name in ("train_dataset", "eval_dataset"):
             require_columns(arguments.get(name), name, columns)
-        model = given_model(model)
+        model = given_model(model, "model")
         arguments["processing_class"] = given_tokenizer(arguments.get("processing_class"))
         vocabulary = vocabulary or given_vocabulary(
             arguments["processing_class"], {"model": model, **others}

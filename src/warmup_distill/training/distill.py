@@ -69,7 +69,7 @@ class DistillTrainer(GloballyNormalizedTrainer):
         section_of(DistillSection, {"objective": objective, "options": given, **mixture})
         if teacher is None and signals is None and objective != "sft":
             raise RecipeError(f"teacher: the objective {objective} needs one, got None.")
-        teacher = given_model(teacher)
+        teacher = given_model(teacher, "teacher")
         super().__init__(
             model=model,
             vocabulary=vocabulary,

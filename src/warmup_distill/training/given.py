@@ -4,18 +4,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from warmup_distill.errors import DataError, ModelError
+from warmup_distill.errors import DataError, ModelError, RecipeError
 from warmup_distill.models.loading import load_model, load_tokenizer
 from warmup_distill.models.vocabulary import Vocabulary, vocabulary_of
 
 
-def given_model(model: Any) -> Any:
+def given_model(model: Any, argument: str) -> Any:
     """The model itself, or the one of that name.
 
     Raises:
-        ModelError: there is none of that name.
+        ModelError: there is none of that name; the argument is named too.
     """
-    return load_model(str(model)) if isinstance(model, str | Path) else model
+    if not isinstance(model, str | Path):
+        return model
+    try:
+        return load_model(str(model))
+    except ModelError as error:
+        raise ModelError(f"{argument}: {error}") from error
 
 
 def given_tokenizer(tokenizer: Any) -> Any:
@@ -38,6 +43,22 @@ def given_vocabulary(tokenizer: Any, models: Mapping[str, Any]) -> Vocabulary:
             )
         tokenizer = load_tokenizer(name)
     return vocabulary_of(tokenizer, models)
+
+
+UNUSED = ("compute_metrics", "compute_loss_func", "preprocess_logits_for_metrics")
+UNUSED_SETTINGS = ("label_smoothing_factor", "neftune_noise_alpha")
+
+
+def require_effect(arguments: Mapping[str, Any]) -> None:
+    """Raise a RecipeError if a trainer is given what `transformers.Trainer` alone makes use of."""
+    settings = arguments.get("args")
+    given = [name for name in UNUSED if arguments.get(name) is not None]
+    given += [f"args.{name}" for name in UNUSED_SETTINGS if getattr(settings, name, None)]
+    if given:
+        raise RecipeError(
+            f"{given[0]} has no effect here: the loss is this trainer's own, and held-out rows "
+            "give its mean and no predictions. Leave it out."
+        )
 
 
 def require_columns(dataset: Any, argument: str, needed: Sequence[str]) -> None:
