@@ -37,8 +37,8 @@ def completion_text(tokenizer: Any, ids: Sequence[int]) -> str:
 
 def holds_control(tokenizer: Any, text: str) -> bool:
     """Whether a person or a model wrote a control token as text, which no text can say."""
-    special = _special_ids(tokenizer) - {tokenizer.unk_token_id}
-    return not special.isdisjoint(tokenizer(text, add_special_tokens=False)["input_ids"])
+    found = set(tokenizer(text, add_special_tokens=False)["input_ids"]) & _special_ids(tokenizer)
+    return any(tokenizer.convert_ids_to_tokens(id_) in text for id_ in found)
 
 
 def _special_ids(tokenizer: Any) -> set[int]:

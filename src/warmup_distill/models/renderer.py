@@ -1,6 +1,6 @@
 """What people write, as the models read it: prompts and references as token ids."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -78,19 +78,28 @@ class Renderer:
         return [*self.plain(content + self.ending.text), self.end_id]
 
     def plain(self, text: str) -> list[int]:
-        """Ids of a text by itself, which control tokens are not among."""
+        """Ids of a text by itself, in which control tokens are text.
+
+        Raises:
+            ModelError: the tokenizer cannot write one as text.
+        """
         plain = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
         ids = list(plain["input_ids"])
-        if self._control.keys().isdisjoint(ids):
+        if not self._whole(ids, text):
             return ids
         # Some tokenizers do not call their control tokens special, and then they stay whole.
         ids = encode_as_text(self.tokenizer, text, self._control.values())
-        if not self._control.keys().isdisjoint(ids):
+        if whole := self._whole(ids, text):
             raise ModelError(
-                f"the tokenizer of {self.tokenizer.name_or_path} makes a control token of the "
-                f"plain text {text!r:.80}. Leave such texts out."
+                f"the tokenizer of {self.tokenizer.name_or_path} cannot write {whole[0]!r} as "
+                f"text, which is in {text!r:.80}. Leave such texts out."
             )
         return ids
+
+    def _whole(self, ids: Sequence[int], text: str) -> list[str]:
+        """Control tokens of a text that are tokens among its ids."""
+        found = [self._control[id_] for id_ in set(ids) & self._control.keys()]
+        return [token for token in found if token in text]
 
     @cached_property
     def ending(self) -> Ending:
@@ -116,16 +125,12 @@ class Renderer:
 
     @cached_property
     def _control(self) -> dict[int, str]:
-        """Tokens that are never a text's: special ones, and those that the template writes.
-
-        But for the one that stands for what a tokenizer does not know.
-        """
+        """Tokens that are never a text's: special ones, and those that the template writes."""
         around = set(self._opened) - set(self.tokenizer(PROBE)["input_ids"]) | {self.ending.id}
         return {
             id_: token.content
             for id_, token in self.tokenizer.added_tokens_decoder.items()
             if token.special or (id_ in around and not token.content.isspace())
-            if id_ != self.tokenizer.unk_token_id
         }
 
     @cached_property
