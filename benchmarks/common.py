@@ -24,6 +24,7 @@ from warmup_distill.models.loading import (
     load_model,
     load_tokenizer,
 )
+from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary, shared_vocabulary
 from warmup_distill.recipe import Source
 
@@ -95,8 +96,9 @@ def models(name: str) -> tuple[PreTrainedModel, PreTrainedModel, Any, Vocabulary
     """Student, teacher, tokenizer and vocabulary."""
     set_seed(0)
     tokenizer, config = load_tokenizer(name), load_config(name)
+    renderer = Renderer.of(tokenizer)
     vocabulary = shared_vocabulary(
-        tokenizer, tokenizer, {"model": config}, [load_generation_config(name)]
+        renderer, renderer, {"model": config}, [load_generation_config(name)]
     )
     return noisy_copy(name), load_model(name), tokenizer, vocabulary
 
@@ -111,6 +113,7 @@ HUB = {
     "dolly": Source(
         dataset="databricks/databricks-dolly-15k",
         prompt_column="instruction",
+        input_column="context",
         reference_column="response",
     ),
 }

@@ -1,16 +1,21 @@
 """What other programs get: the three export formats, and the Python way into TRL."""
 
 import json
+import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset
+from tokenizers import processors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from warmup_distill import build_pairs, build_rollouts
 from warmup_distill.exporting import export_pairs
-from warmup_distill.models.loading import BUNDLED
+from warmup_distill.models.loading import BUNDLED, load_tokenizer
+from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.reading import dump_recipe
 from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.store.artifacts import write_records
 
@@ -19,6 +24,14 @@ QUESTIONS = [
     "Ida buys 8 boxes of 6 pens and gives 13 of them to Leo. How many pens does Ida have left?",
     "Dan has 43 pens. Dan finds 36 more and gives 51 to Kim. How many pens does Dan have now?",
 ]
+
+RECIPE = Recipe.model_validate(
+    {
+        "teacher": "bundled:teacher",
+        "student": "bundled:student",
+        "prompts": {"dataset": "bundled:problems", "limit": 3},
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +52,8 @@ def dataset(models: tuple[Any, Any, Any]) -> Dataset:
 def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with these pairs, the first of which was cut off."""
     folder = tmp_path_factory.mktemp("run")
-    pairs = [Pair(**row) for row in dataset]
+    names = [field.name for field in fields(Pair)]
+    pairs = [Pair(**{name: row[name] for name in names}) for row in dataset]
     prompts = [
         Prompt(prompt_id=f"prompt-{i:06d}", prompt_ids=[0], text=text, reference=None, answer=None)
         for i, text in enumerate(QUESTIONS)
@@ -55,6 +69,7 @@ def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for i, pair in enumerate(pairs)
     ]  # fmt: skip
+    (folder / "recipe.yaml").write_text(dump_recipe(RECIPE), encoding="utf-8")
     write_records(folder / "pairs/part-00000.parquet", Pair, pairs)
     write_records(folder / "prompts/part-00000.parquet", Prompt, prompts)
     write_records(folder / "rollouts/part-00000.parquet", Rollout, rollouts)
@@ -133,3 +148,79 @@ def test_trl_trains_on_the_dataset_as_it_is(
     trainer.train()
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     assert len(losses) == 3 and losses[0] == pytest.approx(0.6931, abs=1e-3)
+
+
+@pytest.fixture
+def other(folder: Path, tmp_path: Path) -> Path:
+    """The same pairs, of a recipe with a system message and of a prompt with a control token."""
+    copy = shutil.copytree(folder, tmp_path / "run")
+    values = RECIPE.model_dump(mode="json", exclude_none=True)
+    values["prompts"]["system"] = "Be brief."
+    recipe = dump_recipe(Recipe.model_validate(values))
+    (copy / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    prompts = [
+        Prompt(prompt_id=f"prompt-{i:06d}", prompt_ids=[0], text=text, reference=None, answer=None)
+        for i, text in enumerate(["What is <|end|>?", *QUESTIONS[1:]])
+    ]
+    write_records(copy / "prompts/part-00000.parquet", Prompt, prompts)
+    return copy
+
+
+@pytest.mark.parametrize("target", ["trl", "openrlhf", "llama-factory"])
+def test_a_control_token_that_a_person_wrote_goes_to_no_other_program(
+    target: str, other: Path, dataset: Dataset
+) -> None:
+    cut_off = dataset[0]["prompt_id"], dataset[0]["sample_index"]
+    kept = [
+        row
+        for row in dataset
+        if row["prompt_id"] != "prompt-000000"
+        and (row["prompt_id"], row["sample_index"]) != cut_off
+    ]
+    path, written, left_out = export_pairs(other, target)
+    assert (written, left_out) == (len(kept), len(dataset) - len(kept))
+    assert "<|end|>" not in path.read_text(encoding="utf-8")
+
+
+def test_a_system_message_goes_along(other: Path) -> None:
+    path, _, _ = export_pairs(other, "openrlhf")
+    assert lines(path)[0]["chosen"][0] == {"role": "system", "content": "Be brief."}
+    path, _, _ = export_pairs(other, "llama-factory")
+    info = json.loads((path.parent / "dataset_info.json").read_text(encoding="utf-8"))
+    assert info["warmup_distill"]["columns"]["system"] == "system"
+    assert json.loads(path.read_text(encoding="utf-8"))[0]["system"] == "Be brief."
+
+
+def test_trl_reads_the_prompt_s_own_ids_and_the_end_of_the_turn(
+    models: tuple[Any, Any, Any], tmp_path: Path
+) -> None:
+    """A tokenizer that adds a beginning which its template writes, and names another end."""
+    student, teacher, _ = models
+    tokenizer = load_tokenizer("bundled:student")
+    tokenizer.add_special_tokens({"bos_token": "<|assistant|>", "eos_token": "<|pad|>"})
+    tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|assistant|> $A", special_tokens=[("<|assistant|>", tokenizer.bos_token_id)]
+    )
+    student.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rollouts = build_rollouts(
+        student, teacher, tokenizer, QUESTIONS, num_samples=4, max_new_tokens=80,
+        margin_threshold=1.0,
+    )  # fmt: skip
+    dataset = build_pairs(rollouts)
+    values = RECIPE.model_dump(mode="json", exclude_none=True)
+    recipe = Recipe.model_validate(values | {"student": str(tmp_path / "model")})
+    run = tmp_path / "run"
+    shown = {"chosen": "#### 1", "rejected": "#### 2"}  # what people see has no control tokens
+    names = [field.name for field in fields(Pair)]
+    pairs = [Pair(**({name: row[name] for name in names} | shown)) for row in dataset]
+    write_records(run / "pairs/part-00000.parquet", Pair, pairs)
+    write_records(run / "prompts/part-00000.parquet", Prompt, rollouts.prompts)
+    (run / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    path, written, _ = export_pairs(run, "trl")
+    assert written == len(dataset) > 0
+    for row, exported in zip(dataset, lines(path), strict=True):
+        assert exported == {name: row[name] for name in ("prompt", "chosen", "rejected")}
+        assert tokenizer(exported["prompt"])["input_ids"] == row["prompt_ids"]
+        assert exported["chosen"].endswith("<|end|>"), "TRL adds `<|pad|>`, which ends no turn"

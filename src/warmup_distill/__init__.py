@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "DistillTrainer": "training.distill",
     "Recipe": "recipe",
+    "Vocabulary": "models.vocabulary",
     "WarmupDistillError": "errors",
     "WarmupTrainer": "training.warmup",
     "build_pairs": "api",

@@ -4,16 +4,16 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from warmup_distill.data.prompting import read_prompts
 from warmup_distill.errors import ModelError, RunError
-from warmup_distill.models.chat import Format
 from warmup_distill.models.cutting import require_layers
 from warmup_distill.models.loading import load_config
 from warmup_distill.recipe import Recipe, Source
+from warmup_distill.recipe.given import given_recipe
 from warmup_distill.stages.distill import cut_student, distill_control, distill_warmed_up
 from warmup_distill.stages.evaluate import evaluate_models, read_benchmark
 from warmup_distill.stages.models_ahead import require_models
@@ -56,19 +56,22 @@ def stages_of(recipe: Recipe) -> list[str]:
     return [stage for stage in STAGES if stage not in left_out]
 
 
-def run(recipe: Recipe, folder: str | Path, *, redo: bool = False) -> Path:
+def run(
+    recipe: Recipe | Mapping[str, Any] | str | Path, folder: str | Path, *, redo: bool = False
+) -> Path:
     """Run all stages that are not complete yet and return the run directory.
 
     Args:
+        recipe: what `load_recipe` returned, its values as a dict, or the path of its file.
         redo: where the recipe has changed, do again what depends on it.
 
     Raises:
         WarmupDistillError: the recipe, its data or its models are wrong; or the folder belongs to
             another recipe. Everything that can be checked is checked before anything is written.
     """
-    folder = Path(folder)
-    with opened(recipe, folder, redo=redo) as session:
-        for stage in stages_of(recipe):
+    folder, whole = Path(folder), given_recipe(recipe)
+    with opened(whole, folder, redo=redo) as session:
+        for stage in stages_of(whole):
             run_stage(session, stage)
     return folder
 
@@ -125,10 +128,13 @@ def require_fitting(session: Session) -> None:
     """What the recipe asks of the models beyond their files.
 
     Raises:
-        ModelError: a layer to keep does not exist, or drawn completions do not fit.
+        ModelError: a layer to keep does not exist, drawn completions do not fit, or references
+            have no end.
     """
     recipe, context = session.recipe, session.context
     for name, section in (("distill", recipe.distill), ("cut", recipe.cut)):
+        if section and section.completions.source == "references":
+            session.renderer.reference("")  # which says so if nothing ends it
         longest = section.completions.max_new_tokens if section else None
         if longest is not None and longest >= context:
             raise ModelError(
@@ -141,9 +147,8 @@ def require_fitting(session: Session) -> None:
 
 
 def _require_prompts(session: Session, source: Source, max_new_tokens: int) -> None:
-    format: Format = session.recipe.prompts.format
     prompts, _ = read_prompts(
-        source, session.tokenizer, format, context=session.context, max_new_tokens=max_new_tokens
+        source, session.renderer, context=session.context, max_new_tokens=max_new_tokens
     )
     require_rows_to_train(session.recipe.distill, len(prompts))
 

@@ -20,7 +20,7 @@ from warmup_distill.store.artifacts import read_json, read_records
 from warmup_distill.suites.catalogue import SEVEN, SUITES, SuiteRow, read_suite
 from warmup_distill.suites.evaluating import SuitePrediction, response
 from warmup_distill.suites.evaluation import ask, evaluate_model
-from warmup_distill.suites.profiles import PROFILES, alpaca, encode
+from warmup_distill.suites.profiles import PROFILES, alpaca, encode, renderer_of
 
 
 def row(prompt: str, input: str | None = None) -> SuiteRow:
@@ -41,9 +41,11 @@ def test_alpaca_s_wording_to_the_byte() -> None:
 
 def test_profiles_ask_as_they_say() -> None:
     tokenizer = load_tokenizer("bundled:student")
-    plain = encode(tokenizer, PROFILES["paper"], row("How many?"), SUITES["gsm8k"].ask)
+    paper, clean = PROFILES["paper"], PROFILES["clean"]
+    ask = SUITES["gsm8k"].ask
+    plain = encode(renderer_of(paper, tokenizer), paper, row("How many?"), ask)
     assert tokenizer.decode(plain) == alpaca(row("How many?"))
-    chat = encode(tokenizer, PROFILES["clean"], row("How many?"), SUITES["gsm8k"].ask)
+    chat = encode(renderer_of(clean, tokenizer), clean, row("How many?"), ask)
     asked = "How many?\nPlease reason step by step, and put your final answer within \\boxed{}."
     assert tokenizer.decode(chat) == f"<|user|>{asked}<|assistant|>"
 

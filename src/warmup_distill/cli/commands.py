@@ -277,7 +277,8 @@ def export_command(
     if left_out:
         print(
             f"{left_out} pairs left out: a side was cut off, and {to.value} would teach the "
-            "student to stop there."
+            "student to stop there; or a control token stands in the text, which it would not "
+            "read as text."
         )
 
 

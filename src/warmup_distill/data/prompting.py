@@ -1,23 +1,20 @@
 """From a source in the recipe to prompts that are ready for the models."""
 
-from typing import Any
-
 from warmup_distill.data.sources import read_rows
 from warmup_distill.errors import DataError
-from warmup_distill.models.chat import Format, encode_prompt
+from warmup_distill.models.renderer import Renderer
 from warmup_distill.recipe import Source
 from warmup_distill.records import Prompt
 
 
 def read_prompts(
-    source: Source, tokenizer: Any, format: Format, *, context: int, max_new_tokens: int
+    source: Source, renderer: Renderer, *, context: int, max_new_tokens: int
 ) -> tuple[list[Prompt], int]:
     """Read and encode the prompts of a source.
 
     Args:
         source: where the rows are.
-        tokenizer: of teacher and student.
-        format: `chat` or `text`.
+        renderer: puts them to teacher and student.
         context: tokens that both models can read.
         max_new_tokens: tokens of the context to keep free for a completion.
 
@@ -38,7 +35,7 @@ def read_prompts(
     rows = read_rows(source)
     prompts = []
     for row in rows:
-        ids = encode_prompt(tokenizer, row.text, format)
+        ids = renderer.prompt(row.text)
         if len(ids) > longest:
             if source.too_long == "error":
                 raise DataError(

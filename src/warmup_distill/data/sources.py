@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warmup_distill.bundled.problems import Split, draw
+from warmup_distill.data.values import column_text, require_nothing_lost, text_of
 from warmup_distill.errors import DataError
 from warmup_distill.recipe import BUNDLED_PROBLEMS, Source
 
@@ -20,7 +21,7 @@ SPLITS: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What the recipe's columns hold in one row."""
+    """What the recipe's columns hold in one row; None where that is nothing but white space."""
 
     row_id: str
     text: str
@@ -52,6 +53,7 @@ def read_rows(source: Source) -> list[Row]:
             f"expected rows in {origin} after the first {source.skip}, but there are none."
         )
     _require_distinct_ids(rows, origin)
+    _require_some(rows, origin, source)
     return rows
 
 
@@ -79,6 +81,16 @@ def _require_distinct_ids(rows: list[Row], origin: str) -> None:
         seen.add(row.row_id)
 
 
+def _require_some(rows: list[Row], origin: str, source: Source) -> None:
+    """A column that the recipe names must hold something in one row at least."""
+    for name, column in (("reference", source.reference_column), ("answer", source.answer_column)):
+        if column and all(getattr(row, name) is None for row in rows):
+            raise DataError(
+                f"{origin}: the column `{column}` is empty in all {len(rows)} rows. Name another "
+                f"one in {name}_column, or leave it out."
+            )
+
+
 def _bundled_rows(source: Source) -> Iterator[Row]:
     if source.split not in SPLITS:
         raise DataError(f"the bundled problems have splits {', '.join(SPLITS)}, not {source.split}")
@@ -93,41 +105,18 @@ def _bundled_rows(source: Source) -> Iterator[Row]:
 
 def _row(values: Any, where: str, default_id: str, source: Source) -> Row:
     values = _mapping(values, where)
-    text = _column(values, source.prompt_column, where)
-    if text is None or not text.strip():
+    text = column_text(values, source.prompt_column, where)
+    if text is None:
         raise DataError(f"{where}: the prompt column `{source.prompt_column}` is empty.")
+    about = column_text(values, source.input_column, where)
+    text = text if about is None else f"{text}\n\n{about}"
+    require_nothing_lost(values, text, where, source)
     return Row(
-        row_id=str(values.get("id", default_id)),
+        row_id=text_of(values.get("id"), where, "id") or default_id,
         text=text,
-        reference=_column(values, source.reference_column, where),
-        answer=_column(values, source.answer_column, where),
+        reference=column_text(values, source.reference_column, where),
+        answer=column_text(values, source.answer_column, where),
     )
-
-
-def _column(values: dict[str, Any], column: str | None, where: str) -> str | None:
-    if column is None:
-        return None
-    if column not in values:
-        raise DataError(
-            f"{where}: expected a column `{column}`, but the columns are "
-            f"{', '.join(map(str, values))}. Name the right one in the recipe."
-        )
-    value = values[column]
-    if value is not None and not isinstance(value, str | int | float):
-        raise DataError(f"{where}: expected text in column `{column}`, got {value!r:.80}")
-    return None if value is None else _encodable(str(value), where, column)
-
-
-def _encodable(text: str, where: str, column: str) -> str:
-    """JSON can name halves of characters, which no tokenizer and no file can hold."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{where}: the text in column `{column}` is not valid Unicode (a lone surrogate at "
-            f"character {error.start}). Mend the row, or leave it out."
-        ) from error
-    return text
 
 
 def _file_rows(path: Path) -> Iterable[Any]:

@@ -74,7 +74,8 @@ def decode(
     hidden = tree.tips()
     while True:
         active = [rows[branch] for branch in order]
-        tokens, logprobs = draw_tokens(tree.model.logits(hidden), active, temperature)
+        logits = tree.model.logits(hidden, banned=-torch.inf)  # drawn at no temperature
+        tokens, logprobs = draw_tokens(logits, active, temperature)
         for row, token, logprob in zip(active, tokens.tolist(), logprobs.tolist(), strict=True):
             row.append(token, logprob)
         advance(len(active))

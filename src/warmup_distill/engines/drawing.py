@@ -48,7 +48,9 @@ def draw(
     Raises:
         Stopped: a signal asked for it; the batches drawn are kept.
     """
-    question = [model, prompts, streams, engine.vocabulary.size, max_new_tokens, decoding]
+    tokens = engine.vocabulary
+    known = [tokens.size, sorted(tokens.eos_ids), sorted(tokens.banned_ids)]
+    question = [model, prompts, streams, known, max_new_tokens, decoding]
     notes = {QUESTION: digest(question)}
     found = _kept(folder, notes)
     for group in found.values():

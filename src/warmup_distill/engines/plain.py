@@ -163,6 +163,7 @@ class Writer(LogitsProcessor):
         if going:
             active = [self.rows[i] for i in going]
             logits = scores[going, : self.vocabulary.size].float()
+            logits = self.vocabulary.ban(logits, -torch.inf)
             drawn, logprobs = draw_tokens(logits, active, self.temperature)
             for i, token, logprob in zip(going, drawn.tolist(), logprobs.tolist(), strict=True):
                 self.rows[i].append(token, logprob)

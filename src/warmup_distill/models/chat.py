@@ -1,20 +1,22 @@
 """From what a person asks to token ids, and from completion ids to what a person reads."""
 
+import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
-from warmup_distill.errors import ModelError
+from warmup_distill.errors import ModelError, RecipeError
+from warmup_distill.models.endings import continued
 from warmup_distill.models.limits import limited
+from warmup_distill.models.renderer import PROBE, Format, Renderer
+from warmup_distill.models.templates import Turns
 
-Format = Literal["chat", "text"]
-
-PROBE = "How many apples are 3 boxes of 12?"
 LONGEST = 100_000
 """Characters that a template may make of the probe."""
 
 
 def try_template(tokenizer: Any) -> None:
-    """Render a probe by a chat template that came with a model, with limits.
+    """Render probes by a chat template that came with a model, with limits.
 
     Whatever else is wrong with it is said when it is used.
 
@@ -23,49 +25,34 @@ def try_template(tokenizer: Any) -> None:
     """
     if not tokenizer.chat_template:
         return
-    turns, why = [{"role": "user", "content": PROBE}], None
+    asked = [{"role": "user", "content": PROBE}]
+    for turns in (asked, *continued(asked)):
+        if why := _objection(tokenizer, turns):
+            raise ModelError(
+                f"the chat template of {tokenizer.name_or_path} is not safe to use: {why}. Look at "
+                "it, and give the tokenizer another one."
+            )
+
+
+def _objection(tokenizer: Any, turns: Turns) -> str | None:
     try:
         with limited():
             text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
     except (TimeoutError, MemoryError) as error:
-        why = str(error) or "it takes too much memory"
+        return str(error) or "it takes too much memory"
     except Exception:  # a template is a program: it can raise anything
-        return
-    else:
-        why = f"it makes {len(text)} characters of {len(PROBE)}" if len(text) > LONGEST else None
-    if why:
-        raise ModelError(
-            f"the chat template of {tokenizer.name_or_path} is not safe to use: {why}. Look at it, "
-            "and give the tokenizer another one."
-        )
+        return None
+    return f"it makes {len(text)} characters of {len(PROBE)}" if len(text) > LONGEST else None
 
 
 def encode_prompt(tokenizer: Any, text: str, format: Format) -> list[int]:
-    """Ids of a prompt: a user's turn with the assistant's opened, or the text as it is.
-
-    In a chat, control tokens that stand in the user's text stay text: `<|im_end|>` typed by a
-    user does not end their turn.
-    """
-    if format == "text":
-        return list(tokenizer(text)["input_ids"])
-    try:
-        encoded = tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            sanitize_control_tokens=True,
-        )
-    except Exception as error:  # a template is a program: it can raise anything
-        why = str(error) or type(error).__name__
-        raise ModelError(f"the tokenizer's chat template fails on a prompt: {why}") from error
-    return list(encoded["input_ids"])
+    """Ids of a prompt, put to a model with nothing but the text; see `Renderer.prompt`."""
+    return Renderer(tokenizer=tokenizer, format=format).prompt(text)
 
 
 def encode_reference(tokenizer: Any, text: str) -> list[int]:
-    """Ids of a reference as a completion: its tokens, then end-of-sequence."""
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return [*ids, tokenizer.eos_token_id]
+    """Ids of a reference to a prompt in the tokenizer's own format; see `Renderer.reference`."""
+    return Renderer.of(tokenizer).reference(text)
 
 
 def decode_completion(tokenizer: Any, ids: Sequence[int]) -> str:
@@ -78,26 +65,53 @@ def decode_prompt(tokenizer: Any, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=False))
 
 
-def require_same_rendering(student_tokenizer: Any, teacher_tokenizer: Any, format: Format) -> None:
-    """Both models must read a prompt as the same ids.
+def require_same_rendering(student: Renderer, teacher: Renderer) -> None:
+    """Both models must read a prompt as the same ids, and its answer end in the same token.
 
     Raises:
-        ModelError: a chat template is missing or the two render a probe differently.
+        ModelError: the two render a probe differently.
+        RecipeError: a setting of the chat template has no effect on either.
     """
-    if format == "chat":
-        for role, tokenizer in (("student", student_tokenizer), ("teacher", teacher_tokenizer)):
-            if not tokenizer.chat_template:
-                raise ModelError(
-                    f"prompts.format is chat, but the {role}'s tokenizer has no chat template. "
-                    "Set prompts.format to text, or give the tokenizer a template."
-                )
-    student, teacher = (
-        encode_prompt(tokenizer, PROBE, format)
-        for tokenizer in (student_tokenizer, teacher_tokenizer)
-    )
-    if student != teacher:
+    prompts = [renderer.prompt(PROBE) for renderer in (student, teacher)]
+    if prompts[0] != prompts[1]:
+        shown = [decode_prompt(one.tokenizer, ids) for one, ids in
+                 zip((student, teacher), prompts, strict=True)]  # fmt: skip
         raise ModelError(
             f"teacher and student render the same prompt differently: the student reads "
-            f"{decode_prompt(student_tokenizer, student)!r}, the teacher "
-            f"{decode_prompt(teacher_tokenizer, teacher)!r}. Give both the same chat template."
+            f"{shown[0]!r}, the teacher {shown[1]!r}. Give both the same chat template, or say "
+            "what their templates differ in by prompts.chat_template_kwargs, such as "
+            "{date_string: 26 Jul 2024}."
         )
+    ends = {renderer.ending.id for renderer in (student, teacher)} - {None}
+    if len(ends) > 1:
+        named = [one.tokenizer.decode([one.ending.id]) for one in (student, teacher)]
+        raise ModelError(
+            f"teacher and student end an assistant's turn differently: the student's chat template "
+            f"writes {named[0]!r}, the teacher's {named[1]!r}. Give both the same chat template."
+        )
+    _require_effect(student, teacher)
+
+
+def _require_effect(student: Renderer, teacher: Renderer) -> None:
+    """Every setting of the chat templates must change something."""
+    both = {"student": student, "teacher": teacher}
+    templates = " ".join(str(one.tokenizer.chat_template) for one in both.values())
+    for name in student.template_kwargs:
+        if not re.search(rf"\b{re.escape(name)}\b", templates):
+            raise RecipeError(
+                f"prompts.chat_template_kwargs.{name} has no effect: neither chat template reads "
+                "it. Look at the spelling, or leave it out."
+            )
+    for role, one in both.items():
+        if one.system is not None and _leaves_out_system(one):
+            raise RecipeError(
+                f"prompts.system has no effect: the {role}'s chat template leaves system messages "
+                "out. Put the text into the prompts, or give the tokenizer another template."
+            )
+
+
+def _leaves_out_system(renderer: Renderer) -> bool:
+    try:
+        return renderer.prompt(PROBE) == replace(renderer, system=None).prompt(PROBE)
+    except ModelError:  # the template demands one
+        return False

@@ -4,9 +4,8 @@ Bytes are counted in float32 for what is trained, in the recipe's dtype for what
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from warmup_distill.models.chat import encode_reference
+from warmup_distill.models.renderer import Renderer
 from warmup_distill.pipeline import stages_of
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts
 from warmup_distill.recipe import Recipe
@@ -37,11 +36,11 @@ class Tokens:
     """New tokens of all models, greedy and sampled."""
 
 
-def tokens(recipe: Recipe, facts: Facts, tokenizer: Any) -> Tokens:
+def tokens(recipe: Recipe, facts: Facts, renderer: Renderer) -> Tokens:
     assert facts.data
     rollouts = recipe.rollouts
     count = len(facts.data.prompts[: rollouts.limit])
-    lengths = _row_lengths(recipe, facts.data, tokenizer)
+    lengths = _row_lengths(recipe, facts.data, renderer)
     sampled = count * rollouts.num_samples * rollouts.max_new_tokens
     asked = sum(
         len(found.prompts) * _longest(recipe, name) for name, found in facts.benchmarks.items()
@@ -130,14 +129,14 @@ def rows_trained(section: TrainSection, rows: float) -> float:
     return float(section.max_steps * per_step)
 
 
-def _row_lengths(recipe: Recipe, data: DataFacts, tokenizer: Any) -> list[int]:
+def _row_lengths(recipe: Recipe, data: DataFacts, renderer: Renderer) -> list[int]:
     """Tokens of each row to distil on."""
     section = recipe.distill
     drawn = section.completions.max_new_tokens or recipe.rollouts.max_new_tokens
     if section.completions.source == "teacher" or section.completions.student_share == 1:
         return [min(section.max_length, length + drawn) for length in data.lengths]
     return [
-        min(section.max_length, len(row.prompt_ids) + len(encode_reference(tokenizer, text)))
+        min(section.max_length, len(row.prompt_ids) + len(renderer.reference(text)))
         for row in data.prompts
         if (text := row.reference) is not None
     ]

@@ -16,8 +16,9 @@ from warmup_distill.models.chat import decode_prompt
 from warmup_distill.models.loading import causal_config, context_of
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.pipeline import require_fitting, require_folder
-from warmup_distill.recipe import Source
+from warmup_distill.recipe import Benchmark, Source
 from warmup_distill.records import Prompt
+from warmup_distill.stages.evaluate import require_gold
 from warmup_distill.stages.models_ahead import require_models
 from warmup_distill.stages.session import Session
 from warmup_distill.training.data import require_rows_to_train
@@ -55,6 +56,12 @@ class DataFacts:
     @property
     def lengths(self) -> list[int]:
         return sorted(len(prompt.prompt_ids) for prompt in self.prompts)
+
+    @property
+    def without_reference(self) -> int:
+        """Prompts without one, where others have one."""
+        bare = sum(prompt.reference is None for prompt in self.prompts)
+        return bare if bare < len(self.prompts) else 0
 
     @property
     def median(self) -> float:
@@ -107,7 +114,7 @@ def gather(session: Session) -> Facts:
         facts.attempt(lambda: require_rows_to_train(recipe.distill, count))
         facts.first_prompt = decode_prompt(session.tokenizer, facts.data.prompts[0].prompt_ids)
     for one in recipe.evaluate.benchmarks:
-        found = facts.attempt(lambda one=one: _read(session, one, one.max_new_tokens or length))  # type: ignore[misc]
+        found = facts.attempt(lambda one=one: _read_benchmark(session, one))  # type: ignore[misc]
         if found:
             facts.benchmarks[one.name] = found
     return facts
@@ -156,13 +163,16 @@ def _size(config: Any, name: str, otherwise: int) -> int:
     return value if isinstance(value, int) and value > 0 else otherwise
 
 
+def _read_benchmark(session: Session, benchmark: Benchmark) -> DataFacts:
+    length = benchmark.max_new_tokens or session.recipe.rollouts.max_new_tokens
+    found = _read(session, benchmark, length)
+    require_gold(benchmark, found.prompts)
+    return found
+
+
 def _read(session: Session, source: Source, max_new_tokens: int) -> DataFacts:
     prompts, dropped = read_prompts(
-        source,
-        session.tokenizer,
-        session.recipe.prompts.format,
-        context=session.context,
-        max_new_tokens=max_new_tokens,
+        source, session.renderer, context=session.context, max_new_tokens=max_new_tokens
     )
     origin = str(source.file or source.dataset)
     return DataFacts(origin=origin, prompts=prompts, dropped=dropped)

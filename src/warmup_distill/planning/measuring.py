@@ -136,7 +136,7 @@ def _distill(
         rows = completion_rows(rolled, drawn, section.max_length)
     else:
         some = _spread(prompts, STEPS * section.per_device_train_batch_size)
-        rows = reference_rows(some, session.tokenizer, section.max_length)
+        rows = reference_rows(some, session.renderer, section.max_length)
     return _seconds_per_row(
         DistillTrainer, session, section, rows,
         teacher=None if section.objective == "sft" else session.teacher,

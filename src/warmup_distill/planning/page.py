@@ -34,7 +34,7 @@ def plan(recipe: Recipe, folder: Path, *, measured: bool) -> tuple[str, list[str
     facts = gather(session)
     lines = [f"plan for {folder}", "", *_models(facts), *_data(facts), *_stages(session, facts)]
     if facts.data and facts.vocabulary and facts.teacher and facts.student:
-        counted = tokens(recipe, facts, session.tokenizer)
+        counted = tokens(recipe, facts, session.renderer)
         lines += _sizes(recipe, facts, counted, folder)
         if measured and not facts.problems:
             costs = facts.attempt(lambda: measure(session, facts))
@@ -79,6 +79,7 @@ def _data(facts: Facts) -> list[str]:
 def _source(name: str, data: DataFacts) -> str:
     lengths = data.lengths
     dropped = f"; {count(data.dropped)} too long, left out" if data.dropped else ""
+    dropped += f"; {count(bare)} without a reference" if (bare := data.without_reference) else ""
     return (
         f"{clean(name):<10} {count(len(lengths))} from {clean(data.origin)}: {lengths[0]} to "
         f"{lengths[-1]} tokens, half of them up to {data.median:.0f}{dropped}"

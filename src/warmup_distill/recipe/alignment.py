@@ -1,8 +1,8 @@
 """From prompts to preference pairs, and the report of it all."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from warmup_distill.recipe.section import Section, unit
 
@@ -47,6 +47,12 @@ class PairsSection(Section):
     """A sequence-classification model (hub name or folder) that must score chosen higher."""
     min_reward_gain: float = Field(0.0, ge=0, json_schema_extra=unit("reward"))
     """By how much the chosen side's reward must be greater (strictly) than the rejected's."""
+
+    @model_validator(mode="after")
+    def _reward_has_a_model(self) -> Self:
+        if self.min_reward_gain and self.reward_model is None:
+            raise ValueError("`min_reward_gain` has no effect without a `reward_model`")
+        return self
 
 
 class ReportSection(Section):

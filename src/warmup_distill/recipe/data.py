@@ -1,9 +1,10 @@
 """Where prompts come from, and what models are evaluated on."""
 
+import json
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from warmup_distill.recipe.section import Section, unit
 
@@ -26,6 +27,12 @@ class Source(Section):
     """Which split of a data set to read; the bundled problems have train, dev and test."""
     prompt_column: str = "prompt"
     """The column with what the user asks."""
+    input_column: str | None = None
+    """A column with what the request is about, put after it and a blank line where there is any:
+    `input` beside `instruction`, `context` beside `question`."""
+    ignore_columns: list[str] = Field([])
+    """Columns to leave out that look like a part of the prompt, such as `system` or `context`; they
+    are refused otherwise where no other field names them and the prompt does not repeat them."""
     reference_column: str | None = None
     """The column with a good answer; needed by `distill` and for Rouge-L."""
     answer_column: str | None = None
@@ -55,6 +62,41 @@ class PromptsSection(Source):
 
     format: Literal["chat", "text"] = "chat"
     """`chat`: the prompt is a user's turn in the tokenizer's chat template; `text`: as it is."""
+    system: str | None = None
+    """A system message before every prompt, benchmarks' included; what the chat template writes by
+    itself if absent."""
+    chat_template_kwargs: dict[str, Any] = Field({})
+    """What both chat templates take besides, everywhere: `{enable_thinking: false}`, or a date,
+    `{date_string: 26 Jul 2024}`. A template that asks the clock is told 26 July 2024."""
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _is_json(cls, values: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(values, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                "expected values that JSON has: text (a date in quotes), numbers, true, false, "
+                f"lists, mappings ({error})"
+            ) from error
+        if _holds_none(values):
+            raise ValueError("expected values that are not null: leave the name out instead")
+        return values
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> Self:
+        if self.format == "text" and (self.system is not None or self.chat_template_kwargs):
+            raise ValueError(
+                "`system` and `chat_template_kwargs` have no effect on `format: text`, which has "
+                "no chat template"
+            )
+        return self
+
+
+def _holds_none(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_none, value.values()))
+    return any(map(_holds_none, value)) if isinstance(value, list) else value is None
 
 
 class Benchmark(Source):

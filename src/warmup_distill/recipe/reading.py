@@ -14,6 +14,12 @@ from pydantic_core import ErrorDetails
 from warmup_distill.errors import RecipeError
 from warmup_distill.recipe.whole import Recipe
 
+SYNONYMS = {
+    "dpo": "sigmoid", "cdpo": "sigmoid", "slic": "hinge", "kl": "forward_kl", "kd": "forward_kl",
+    "gkd": "jensen_shannon", "cross_entropy": "sft", "ce": "sft",
+}  # fmt: skip
+"""What else the field calls some of our names."""
+
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML's safe loader, except that a key given twice is an error."""
@@ -128,6 +134,8 @@ def explain(detail: ErrorDetails, model: type[BaseModel] = Recipe) -> str:
 
 def _nearest(given: str, known: Sequence[str]) -> str | None:
     """A question after the likeliest of what is known, if one is near or begins the same way."""
+    if SYNONYMS.get(given.lower()) in known:
+        return f"did you mean {SYNONYMS[given.lower()]}?"
     near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
     if not near:  # jsd, fkl, rkl
         near = [name for name in known if "_" in name and given.startswith(_initials(name))]

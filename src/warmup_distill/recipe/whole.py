@@ -50,3 +50,12 @@ class Recipe(Section):
                     "unless completions.source is teacher or completions.student_share is 1"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _filters_have_something_to_look_at(self) -> Self:
+        source = self.prompts
+        for field, column in (("verifier", "answer_column"), ("rouge_l", "reference_column")):
+            named = source.dataset == BUNDLED_PROBLEMS or getattr(source, column)
+            if getattr(self.pairs, field) and not named:
+                raise ValueError(f"`pairs.{field}` has no effect without `prompts.{column}`")
+        return self

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
 from warmup_distill.errors import ModelError
 from warmup_distill.models.loading import device, load_tokenizer, load_weights
+from warmup_distill.models.templates import render_ids
 
 
 class RewardModel:
@@ -30,27 +31,26 @@ class RewardModel:
     @torch.inference_mode()
     def score(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
         """The reward of each completion of its prompt, in the model's own unit."""
-        texts = [self._render(*row) for row in zip(prompts, completions, strict=True)]
+        rows = [{"input_ids": self._ids(*row)} for row in zip(prompts, completions, strict=True)]
+        padded: Any = DataCollatorWithPadding(self.tokenizer)
         rewards: list[float] = []
-        for start in range(0, len(texts), self.batch_size):
-            batch = self.tokenizer(
-                texts[start : start + self.batch_size],
-                padding=True,
-                truncation=True,
-                return_tensors="pt",
-                add_special_tokens=not self.tokenizer.chat_template,
-            ).to(self.model.device)
+        for start in range(0, len(rows), self.batch_size):
+            batch = padded(rows[start : start + self.batch_size]).to(self.model.device)
             rewards += self.model(**batch).logits[:, 0].float().tolist()
         return rewards
 
-    def _render(self, prompt: str, completion: str) -> str:
+    def _ids(self, prompt: str, completion: str) -> list[int]:
+        """Ids of a prompt and its completion, whose texts control tokens are not among."""
         if not self.tokenizer.chat_template:
-            return f"{prompt}\n{completion}"
+            text = f"{prompt}\n{completion}"
+            encoded = self.tokenizer(text, truncation=True, split_special_tokens=True)
+            return list(encoded["input_ids"])
         turns = [
             {"role": "user", "content": prompt},
             {"role": "assistant", "content": completion},
         ]
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False))
+        ids = render_ids(self.tokenizer, turns, {}, opened=False)
+        return ids[: self.tokenizer.model_max_length]
 
 
 def require_one_output(model: Any, name: str) -> None:

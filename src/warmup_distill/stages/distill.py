@@ -48,7 +48,8 @@ def cut_student(session: Session) -> dict[str, int]:
     assert section is not None
     model = cut_layers(load_model(name), section.keep_layers)
     if not section.heal:
-        save_model(model, session.tokenizer, session.folder / "cut", session.saved_dtype)
+        folder = session.folder / "cut"
+        save_model(model, session.tokenizer, folder, session.vocabulary, session.saved_dtype)
         return {"rows": 0, "steps": 0}
     return _distill(session, name, model, section, "cut")
 
@@ -104,7 +105,7 @@ def _rows(
         )
         return completion_rows(prompts, found, section.max_length)
     make = prompt_rows if completions.student_share == 1 else reference_rows
-    return make(prompts, session.tokenizer, section.max_length)
+    return make(prompts, session.renderer, section.max_length)
 
 
 def _teacher(session: Session) -> list[Any]:

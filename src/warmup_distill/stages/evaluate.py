@@ -90,16 +90,20 @@ def read_benchmark(session: Session, benchmark: Benchmark) -> list[Prompt]:
     """
     prompts, _ = read_prompts(
         benchmark,
-        session.tokenizer,
-        session.recipe.prompts.format,
+        session.renderer,
         context=session.context,
         max_new_tokens=longest(session.recipe, benchmark),
     )
+    require_gold(benchmark, prompts)
+    return prompts
+
+
+def require_gold(benchmark: Benchmark, prompts: Sequence[Prompt]) -> None:
+    """Raise a DataError if a prompt of a benchmark has nothing to be held to."""
     needed = "reference" if benchmark.compares_texts else "answer"
     for prompt in prompts:
         if getattr(prompt, needed) is None:
             raise DataError(
-                f"benchmark {benchmark.name}: metric {benchmark.metric} needs an {needed} for "
-                f"every prompt, but {prompt.prompt_id} has none."
+                f"benchmark {benchmark.name}: metric {benchmark.metric} needs {needed}s, and the "
+                f"row {prompt.prompt_id} has none. Fill it in, or leave the row out."
             )
-    return prompts

@@ -11,10 +11,12 @@ def write_prompts(session: Session) -> dict[str, int]:
     recipe = session.recipe
     prompts, dropped = read_prompts(
         recipe.prompts,
-        session.tokenizer,
-        recipe.prompts.format,
+        session.renderer,
         context=session.context,
         max_new_tokens=recipe.rollouts.max_new_tokens,
     )
     write_parts(session.folder / "prompts", Prompt, prompts)
-    return {"prompts": len(prompts), "too_long": dropped}
+    counts = {"prompts": len(prompts), "too_long": dropped}
+    if recipe.prompts.reference_column:
+        counts["without_reference"] = sum(prompt.reference is None for prompt in prompts)
+    return counts

@@ -18,6 +18,7 @@ from warmup_distill.models.loading import (
     load_tokenizer,
     locate,
 )
+from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary, shared_vocabulary
 from warmup_distill.models.weights import stored_dtype
 from warmup_distill.recipe import Recipe
@@ -49,11 +50,16 @@ class Session:
             "recipe": self.fingerprints[stage],
         }
 
-    @cached_property
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer of teacher and student, found to be one and the same."""
-        student, teacher = self._tokenizers
-        require_same_rendering(student, teacher, self.recipe.prompts.format)
+        return self.renderer.tokenizer
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """How texts are put to both models, found to be one and the same way."""
+        student, teacher = self._renderers
+        require_same_rendering(student, teacher)
         return student
 
     @cached_property
@@ -61,7 +67,7 @@ class Session:
         """What both models' logits are cut to."""
         names = {"student": self.recipe.student, "teacher": self.recipe.teacher}
         return shared_vocabulary(
-            *self._tokenizers,
+            *self._renderers,
             {role: load_config(name) for role, name in names.items()},
             [load_generation_config(name) for name in names.values()],
         )
@@ -77,8 +83,17 @@ class Session:
         return load_model(self.recipe.teacher, self.recipe.dtype)
 
     @cached_property
-    def _tokenizers(self) -> tuple[Any, Any]:
-        return load_tokenizer(self.recipe.student), load_tokenizer(self.recipe.teacher)
+    def _renderers(self) -> tuple[Renderer, Renderer]:
+        return self._renderer(self.recipe.student), self._renderer(self.recipe.teacher)
+
+    def _renderer(self, name: str) -> Renderer:
+        prompts = self.recipe.prompts
+        return Renderer(
+            tokenizer=load_tokenizer(name),
+            format=prompts.format,
+            system=prompts.system,
+            template_kwargs=prompts.chat_template_kwargs,
+        )
 
     @cached_property
     def saved_dtype(self) -> torch.dtype:

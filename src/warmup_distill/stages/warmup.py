@@ -9,17 +9,8 @@ from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import read_parts
 from warmup_distill.training.fit import fit
-from warmup_distill.training.warmup import WarmupTrainer, needs_prefix
+from warmup_distill.training.warmup import COLUMNS, WarmupTrainer, needs_prefix
 from warmup_distill.training.watch import Watched, hold_out
-
-COLUMNS = (
-    "prompt_ids",
-    "chosen_ids",
-    "rejected_ids",
-    "mismatch_index",
-    "chosen_ref_logprob",
-    "rejected_ref_logprob",
-)
 
 
 def train_warmup(session: Session) -> dict[str, int]:
@@ -30,7 +21,8 @@ def train_warmup(session: Session) -> dict[str, int]:
     rows = _rows(session, {prompt.prompt_id for prompt in held_out})
     if not rows:
         unchanged = load_model(session.student_name)
-        save_model(unchanged, session.tokenizer, folder, session.saved_dtype)
+        kept = session.vocabulary, session.saved_dtype
+        save_model(unchanged, session.tokenizer, folder, *kept)
         return {"rows": 0, "steps": 0}
     counts = fit(
         WarmupTrainer,

@@ -44,7 +44,8 @@ NEEDS = {
     ),
     "evaluate": Needs(
         fields=("seed", "dtype", "evaluate", "rollouts.margin_threshold",
-                "rollouts.max_new_tokens", "prompts.format", "control"),
+                "rollouts.max_new_tokens", "prompts.format", "prompts.system",
+                "prompts.chat_template_kwargs", "control"),
         stages=("cut", "warmup", "distill", "control"),
     ),
     "report": Needs(fields=("report",), stages=("rollouts", "pairs", "evaluate")),

@@ -14,6 +14,7 @@ from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
 from warmup_distill.models.loading import context_of
+from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import FinishReason
 from warmup_distill.scoring.metrics import METRICS
@@ -38,7 +39,7 @@ class SuitePrediction:
 
 def evaluate_suite(
     model: PreTrainedModel,
-    tokenizer: Any,
+    renderer: Renderer,
     vocabulary: Vocabulary,
     suite: Suite,
     rows: Sequence[SuiteRow],
@@ -52,6 +53,7 @@ def evaluate_suite(
     """Ask a model every question once per seed of the profile, and score what it says.
 
     Args:
+        renderer: of the profile, see `renderer_of`.
         folder: for what is drawn, kept after an interruption.
         progress: hears of every token.
         name: what tells this model from others.
@@ -65,7 +67,7 @@ def evaluate_suite(
     """
     new_tokens = longest(profile, suite)
     profile = replace(profile, max_new_tokens=new_tokens)
-    prompts = [encode(tokenizer, profile, row, suite.ask) for row in rows]
+    prompts = [encode(renderer, profile, row, suite.ask) for row in rows]
     context = context_of(model.config)
     kept = _fitting(rows, prompts, profile, context - new_tokens)
     engine = TransformersEngine(model, model, vocabulary, batch_tokens, progress.advance)
@@ -85,7 +87,7 @@ def evaluate_suite(
         for row, group in zip(rows, drawn, strict=True)
         for seed, one in zip(profile.seeds, group, strict=True)
         for prediction in _score(
-            suite, row, seed, response(tokenizer, one.completion_ids), one.finish_reason
+            suite, row, seed, response(renderer.tokenizer, one.completion_ids), one.finish_reason
         )
     ]
     result = {

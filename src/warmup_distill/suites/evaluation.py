@@ -1,8 +1,8 @@
 """Suites on any model, or on all models of a run; results are kept and not computed twice."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from warmup_distill.models.loading import (
     load_tokenizer,
 )
 from warmup_distill.models.vocabulary import shared_vocabulary
+from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.reading import load_recipe
 from warmup_distill.store.artifacts import read_json, write_json, write_records
 from warmup_distill.store.environment import describe_environment
@@ -30,7 +31,7 @@ from warmup_distill.store.removing import sweep
 from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.suites.catalogue import SEVEN, SUITES, SuiteRow, read_suite
 from warmup_distill.suites.evaluating import SuitePrediction, evaluate_suite, longest
-from warmup_distill.suites.profiles import PROFILES, Profile
+from warmup_distill.suites.profiles import PROFILES, Profile, renderer_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Question:
     """Rows of each suite, the first ones."""
     data: Path | None = None
     """A folder with the suites' files; the hub if None."""
+    chat: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the chat template, where the profile uses one; see `Renderer`."""
     batch_tokens: int = 16384
     dtype: DType = "float32"
 
@@ -90,6 +93,7 @@ def evaluate_run(run: Path, question: Question) -> list[Path]:
 
     Results are in `suites/<model>/` of the run directory.
     """
+    question = replace(question, chat=_chat(load_recipe(run / "recipe.yaml"), question.profile))
     with locked(run):
         require_no_links(run, ["suites"])
         return [
@@ -107,6 +111,17 @@ def _models(run: Path) -> dict[str, str]:
     found = {"teacher": recipe.teacher} | ({} if recipe.cut else {"student": recipe.student})
     names = {"student" if stage == "cut" else stage: str(run / stage) for stage in made}
     return found | names
+
+
+def _chat(recipe: Recipe, profile: Profile) -> dict[str, Any]:
+    """What the run said to the chat template, for profiles that use one too."""
+    if profile.template != "chat":
+        return {}
+    given = {
+        "system": recipe.prompts.system,
+        "template_kwargs": recipe.prompts.chat_template_kwargs,
+    }
+    return {name: value for name, value in given.items() if value not in (None, {})}
 
 
 def evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
@@ -142,7 +157,8 @@ def _asked(
     name: str, question: Question, suite: str, rows: Sequence[SuiteRow], origin: str
 ) -> dict[str, Any]:
     """What a result is the answer to."""
-    return {
+    chat = {"chat": question.chat} if question.chat else {}
+    return chat | {
         "model": name,
         "profile": asdict(question.profile) | {"seeds": list(question.profile.seeds)},
         "metrics": list(SUITES[suite].metrics),
@@ -206,9 +222,9 @@ def _evaluate(
     asked: dict[str, dict[str, Any]],
     question: Question,
 ) -> None:
-    tokenizer = load_tokenizer(name)
+    renderer = renderer_of(question.profile, load_tokenizer(name), **question.chat)
     vocabulary = shared_vocabulary(
-        tokenizer, tokenizer, {"model": load_config(name)}, [load_generation_config(name)]
+        renderer, renderer, {"model": load_config(name)}, [load_generation_config(name)]
     )
     model = load_model(name, question.dtype)
     profile = question.profile
@@ -218,7 +234,7 @@ def _evaluate(
             began, resumed = progress.seconds, _drawn(paths[suite]).exists()
             result, predictions = evaluate_suite(
                 model,
-                tokenizer,
+                renderer,
                 vocabulary,
                 SUITES[suite],
                 some,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from warmup_distill.models.chat import encode_prompt
+from warmup_distill.models.renderer import Renderer
 from warmup_distill.suites.catalogue import SuiteRow
 
 _BELOW = "Below is an instruction that describes a task"
@@ -55,8 +55,17 @@ def alpaca(row: SuiteRow) -> str:
     )
 
 
-def encode(tokenizer: Any, profile: Profile, row: SuiteRow, ask: Callable[[str], str]) -> list[int]:
+def renderer_of(profile: Profile, tokenizer: Any, **settings: Any) -> Renderer:
+    """How a profile puts texts to a model; `settings` are those of a chat template."""
+    if profile.template == "chat":
+        return Renderer(tokenizer=tokenizer, **settings)
+    return Renderer(tokenizer=tokenizer, format="text")
+
+
+def encode(
+    renderer: Renderer, profile: Profile, row: SuiteRow, ask: Callable[[str], str]
+) -> list[int]:
     """Ids of a row's prompt; in a chat it is first put the way the suite asks."""
     if profile.template == "chat":
-        return encode_prompt(tokenizer, ask(row.prompt), "chat")
-    return list(tokenizer(alpaca(row), add_special_tokens=False)["input_ids"])
+        return renderer.prompt(ask(row.prompt))
+    return renderer.plain(alpaca(row))

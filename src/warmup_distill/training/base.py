@@ -1,22 +1,32 @@
 """What both trainers share: one global normaliser, extra log values, a state of their own."""
 
 import abc
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import AutocastKwargs
 from torch import Tensor
-from transformers import PreTrainedModel, Trainer, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from warmup_distill.engines.paths import packed_model
 from warmup_distill.errors import NumbersError
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.store.artifacts import read_json, write_json
+from warmup_distill.training.adapters import with_adapters
+from warmup_distill.training.given import (
+    given_model,
+    given_tokenizer,
+    given_vocabulary,
+    require_columns,
+    require_effect,
+)
 from warmup_distill.training.repeatable import repeatable
+from warmup_distill.training.validation import validate_rows
 
 OWN_STATE = "own_state.json"
 """In a checkpoint: what our trainers keep besides, such as where TAID's target is."""
@@ -30,10 +40,42 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
 
     So neither gradient accumulation nor the number of processes changes a gradient. A subclass
     says what it counts and returns the sum over its micro-batch.
+
+    Args:
+        model: what is trained, or its name.
+        vocabulary: whose tokens count; if absent, the one of `processing_class`, or of the
+            tokenizer that came with the model.
+        others: models besides, by role, that the vocabulary must fit too.
+        columns: what the data sets must have.
+        optional_columns: what is read where they have it.
+        peft_config: trains new adapters of `peft` instead of all weights.
+        arguments: those of `transformers.Trainer`.
     """
 
-    def __init__(self, *, model: Any, vocabulary: Vocabulary, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        model: Any,
+        vocabulary: Vocabulary | None,
+        others: dict[str, Any],
+        columns: list[str],
+        optional_columns: list[str],
+        peft_config: Any = None,
+        **arguments: Any,
+    ) -> None:
+        require_effect(arguments)
+        for name in ("train_dataset", "eval_dataset"):
+            require_columns(arguments.get(name), name, columns)
+        model = given_model(model, "model")
+        arguments["processing_class"] = given_tokenizer(arguments.get("processing_class"))
+        vocabulary = vocabulary or given_vocabulary(
+            arguments["processing_class"], {"model": model, **others}
+        )
+        if peft_config is not None:
+            seed = getattr(arguments.get("args"), "seed", TrainingArguments.seed)
+            model = with_adapters(model, peft_config, seed)
         super().__init__(model=model, **arguments)
+        self._signature_columns: Any = [*columns, *optional_columns]
         self.vocabulary = vocabulary
         self.loss_is_scaled_for_ga = True
         self.policy = packed_model(_without_adapters(model), vocabulary)
@@ -41,9 +83,18 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         self.add_callback(FiniteGradients())
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
-        """See `transformers.Trainer.train`; attention follows our layouts meanwhile."""
-        with self.policy.following(), repeatable(self.args.device):
+        """See `transformers.Trainer.train`; the same weights come out twice."""
+        with repeatable(self.args.device):
             return super().train(*arguments, **keywords)
+
+    def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
+        """See `transformers.Trainer.training_step`.
+
+        Attention follows our layouts until the gradients are there, for checkpointed layers run
+        again in the backward pass, and not longer, so that callbacks find an ordinary model.
+        """
+        with self.policy.following():
+            return super().training_step(*arguments, **keywords)
 
     @abc.abstractmethod
     def count(self, inputs: Any) -> Tensor:
@@ -73,6 +124,22 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # for gradients are averaged over them
         return (loss, {}) if return_outputs else loss
+
+    def mean_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss of one micro-batch by itself, which no schedule of the training learns of."""
+        loss: Tensor = GloballyNormalizedTrainer.compute_loss(self, model, inputs)
+        return loss
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """See `transformers.Trainer.evaluation_loop`: the loss of held-out rows."""
+        return validate_rows(self, dataloader, metric_key_prefix)
 
     def _get_num_items_in_batch(
         self, batch_samples: list[dict[str, Tensor]], device: torch.device
@@ -106,6 +173,15 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         """Keep values, one or many; the mean of all goes into the next log line."""
         for name, some in values.items():
             self._extra[name] += some.detach().flatten().tolist()
+
+    @contextlib.contextmanager
+    def noting_apart(self) -> Iterator[dict[str, list[float]]]:
+        """What is noted in the block comes out here, and not into the next log line."""
+        kept, self._extra = self._extra, defaultdict(list)
+        try:
+            yield self._extra
+        finally:
+            self._extra = kept
 
     def log(self, logs: dict[str, float], *arguments: Any, **keywords: Any) -> None:
         if "loss" in logs:

@@ -11,27 +11,29 @@ from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
-from warmup_distill.models.chat import encode_reference
+from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.recipe import DistillSection
 from warmup_distill.records import Prompt
 
 
 def reference_rows(
-    prompts: Sequence[Prompt], tokenizer: Any, max_length: int
+    prompts: Sequence[Prompt], renderer: Renderer, max_length: int
 ) -> list[dict[str, Any]]:
     """Prompts with their references as token ids; a cut reference gets no end-of-sequence."""
     completions = {
-        prompt.prompt_id: encode_reference(tokenizer, prompt.reference)
+        prompt.prompt_id: renderer.reference(prompt.reference)
         for prompt in prompts
         if prompt.reference is not None
     }
     return completion_rows(prompts, completions, max_length)
 
 
-def prompt_rows(prompts: Sequence[Prompt], tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
+def prompt_rows(
+    prompts: Sequence[Prompt], renderer: Renderer, max_length: int
+) -> list[dict[str, Any]]:
     """Prompts for a student that always completes them itself; what stands there is never read."""
-    nothing = {prompt.prompt_id: encode_reference(tokenizer, "") for prompt in prompts}
+    nothing = {prompt.prompt_id: renderer.reference("") for prompt in prompts}
     return completion_rows(prompts, nothing, max_length)
 
 

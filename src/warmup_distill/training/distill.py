@@ -6,14 +6,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers.trainer_utils import EvalLoopOutput
 
 from warmup_distill.engines.paths import packed_model
+from warmup_distill.errors import RecipeError
 from warmup_distill.losses import Objective, TaidSchedule, forward_kl_top_k
 from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.recipe.distillation import DistillSection
+from warmup_distill.recipe.given import section_of
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.chunked import summed_in_parts
 from warmup_distill.training.completions import StudentCompletions, StudentShare
+from warmup_distill.training.given import given_model
 from warmup_distill.training.signals import TeacherSignals
 from warmup_distill.tree.pack import Pack, pack_completions
 
@@ -22,9 +26,10 @@ class DistillTrainer(GloballyNormalizedTrainer):
     """Distils a teacher into a student.
 
     Args:
-        model: the student.
-        teacher: on the student's device, in evaluation mode; may be None for `sft`.
-        vocabulary: what both share; logits are cut to it.
+        model: the student, or its name.
+        teacher: on the student's device, or its name; may be None for `sft`.
+        vocabulary: what both share; logits are cut to it. If absent, the one of
+            `processing_class`, or of the tokenizer that came with the student.
         objective: a key of `losses.DIVERGENCES`, or `sft`.
         options: what the objective takes besides; for `taid` those of `losses.TaidSchedule`.
         cross_entropy_weight: w in (1 − w) · divergence + w · cross-entropy.
@@ -32,16 +37,20 @@ class DistillTrainer(GloballyNormalizedTrainer):
         temperature_squared: multiply the divergence by temperature².
         student_share: how often the student draws the completions itself.
         signals: the teacher's, kept on disk; rows are then named by their column `row`.
-        arguments: those of `transformers.Trainer`. `train_dataset` has `prompt_ids` and
-            `completion_ids`; `args.remove_unused_columns` must be False.
+        arguments: those of `transformers.Trainer`, and `peft_config`. `train_dataset` has
+            `prompt_ids` and `completion_ids`.
+
+    Raises:
+        RecipeError: a setting is not one that the recipe's section `distill` would take.
+        DataError: a data set has other columns.
     """
 
     def __init__(
         self,
         *,
         model: Any,
-        teacher: PreTrainedModel | None,
-        vocabulary: Vocabulary,
+        teacher: Any = None,
+        vocabulary: Vocabulary | None = None,
         objective: str = "forward_kl",
         options: Mapping[str, Any] | None = None,
         cross_entropy_weight: float = 0.0,
@@ -51,19 +60,33 @@ class DistillTrainer(GloballyNormalizedTrainer):
         signals: TeacherSignals | None = None,
         **arguments: Any,
     ) -> None:
-        super().__init__(model=model, vocabulary=vocabulary, **arguments)
-        self.teacher = packed_model(teacher, vocabulary) if teacher else None
-        by_length = self.policy.by_length or (self.teacher is not None and self.teacher.by_length)
-        if "data_collator" not in arguments:
-            self.data_collator: Any = partial(collate_completions, to_the_end=by_length)
         given = dict(options or {})
+        mixture: dict[str, Any] = {
+            "cross_entropy_weight": cross_entropy_weight,
+            "temperature": temperature,
+            "temperature_squared": temperature_squared,
+        }
+        section_of(DistillSection, {"objective": objective, "options": given, **mixture})
+        if teacher is None and signals is None and objective != "sft":
+            raise RecipeError(f"teacher: the objective {objective} needs one, got None.")
+        teacher = given_model(teacher, "teacher")
+        super().__init__(
+            model=model,
+            vocabulary=vocabulary,
+            others={"teacher": teacher} if teacher is not None else {},
+            columns=["prompt_ids", "completion_ids"],
+            optional_columns=["row"],
+            **arguments,
+        )
+        self.teacher = None
+        if teacher is not None:
+            self.teacher = packed_model(teacher.to(self.args.device).eval(), self.vocabulary)
+        by_length = self.policy.by_length or (self.teacher is not None and self.teacher.by_length)
+        if arguments.get("data_collator") is None:
+            self.data_collator: Any = partial(collate_completions, to_the_end=by_length)
         self.schedule = TaidSchedule(**given) if objective == "taid" else None
         self.objective: Objective = Objective(
-            name=objective,
-            options={} if self.schedule else given,
-            cross_entropy_weight=cross_entropy_weight,
-            temperature=temperature,
-            temperature_squared=temperature_squared,
+            name=objective, options={} if self.schedule else given, **mixture
         )
         self.completions = (
             StudentCompletions(
@@ -93,6 +116,15 @@ class DistillTrainer(GloballyNormalizedTrainer):
         if self.schedule:
             self._step_loss = (self._step_loss or 0.0) + float(loss.detach())
         return result
+
+    def evaluation_loop(self, *arguments: Any, **keywords: Any) -> EvalLoopOutput:
+        """See `GloballyNormalizedTrainer.evaluation_loop`."""
+        if self.signals is not None:
+            raise RecipeError(
+                "eval_dataset: `signals` hold what the teacher says of the rows that are trained "
+                "on, and of no others. Leave them out to ask the teacher itself."
+            )
+        return super().evaluation_loop(*arguments, **keywords)
 
     def own_state(self) -> dict[str, Any]:
         """See `GloballyNormalizedTrainer.own_state`; where TAID and DistiLLM's schedule are."""

@@ -91,7 +91,7 @@ def fit(
         trainer.add_callback(callback)
     _train(trainer, newest_whole(scratch, about), watch)
     trained: Any = policy.merge_and_unload() if section.lora else policy
-    save_model(trained, tokenizer, folder, saved_dtype)
+    save_model(trained, tokenizer, folder, trainer.vocabulary, saved_dtype)
     history = [line for line in trainer.state.log_history if "loss" in line]
     write_text(folder / "trainer_log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
     if watch:

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,8 @@ from torch.utils.data import Sampler
 from warmup_distill.errors import ModelError, RecipeError
 from warmup_distill.losses import NEED_REFERENCE, NEED_WHOLE, PREFERENCES, PairLogprobs, nll
 from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.recipe.given import section_of
+from warmup_distill.recipe.training import WarmupSection
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.tree.attention import Layout
 from warmup_distill.tree.pack import Pack
@@ -31,6 +33,16 @@ from warmup_distill.tree.pairs import (
 CLOSE = 1e-3
 """How far from ln 2 the first loss may be, in nats."""
 
+COLUMNS = (
+    "prompt_ids",
+    "chosen_ids",
+    "rejected_ids",
+    "mismatch_index",
+    "chosen_ref_logprob",
+    "rejected_ref_logprob",
+)
+"""What every loss reads of a pair; some read `prefix_ref_logprob` too."""
+
 
 class WarmupTrainer(GloballyNormalizedTrainer):
     """Aligns a student to its teacher; the reference's log-probabilities come with the pairs.
@@ -40,8 +52,9 @@ class WarmupTrainer(GloballyNormalizedTrainer):
     row may hold.
 
     Args:
-        model: the policy, starting as the reference.
-        vocabulary: what teacher and student share; logits are cut to it.
+        model: the policy, starting as the reference; or its name.
+        vocabulary: what teacher and student share; logits are cut to it. If absent, the one of
+            `processing_class`, or of the tokenizer that came with the model.
         beta: β of the loss, per nat.
         loss: a key of `losses.PREFERENCES`.
         nll_weight: of the negative log-likelihood of the chosen side, per token, added to the loss.
@@ -49,17 +62,21 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         starts_as_reference: the pairs were scored by this very policy, so the first loss must say
             so; False for a policy that has been trained on them before.
         row_tokens: a packed row holds so many tokens at the most, or a single pair.
-        arguments: those of `transformers.Trainer`. `train_dataset` has the fields of
-            `records.Pair`, and `prefix_ref_logprob` where `needs_prefix` says so;
-            `args.remove_unused_columns` must be False.
+        arguments: those of `transformers.Trainer`, and `peft_config`. `train_dataset` is what
+            `build_pairs` returns, or has its `COLUMNS`, and `prefix_ref_logprob` where
+            `needs_prefix` says so.
+
+    Raises:
+        RecipeError: a setting is not one that the recipe's section `warmup` would take.
+        DataError: a data set has other columns.
     """
 
     def __init__(
         self,
         *,
         model: Any,
-        vocabulary: Vocabulary,
-        beta: float,
+        vocabulary: Vocabulary | None = None,
+        beta: float = 0.1,
         loss: str = "sigmoid",
         nll_weight: float = 0.0,
         options: Mapping[str, float] | None = None,
@@ -67,14 +84,21 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         row_tokens: int = 16384,
         **arguments: Any,
     ) -> None:
+        self.preference = _preference(loss, options or {}, beta, nll_weight, row_tokens)
         self.keep_prefix = needs_prefix(loss, nll_weight)
-        super().__init__(model=model, vocabulary=vocabulary, **arguments)
-        if "data_collator" not in arguments:
+        super().__init__(
+            model=model,
+            vocabulary=vocabulary,
+            others={},
+            columns=[*COLUMNS, *(["prefix_ref_logprob"] if self.keep_prefix else [])],
+            optional_columns=["row"],
+            **arguments,
+        )
+        if arguments.get("data_collator") is None:
             self.data_collator: Any = PairCollator(
                 keep_prefix=self.keep_prefix, row_tokens=row_tokens, policy=self.policy
             )
         self.beta = beta
-        self.preference = partial(PREFERENCES[loss], beta=beta, **options or {})
         self.nll_weight = nll_weight
         self.starts_as_reference = starts_as_reference and loss in NEED_REFERENCE
         self._to_compare = False
@@ -86,7 +110,9 @@ class WarmupTrainer(GloballyNormalizedTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
-        return PromptSampler(dataset["prompt_ids"], self.args.seed)
+        listed = isinstance(dataset, list)
+        prompts = [row["prompt_ids"] for row in dataset] if listed else dataset["prompt_ids"]
+        return PromptSampler(prompts, self.args.seed)
 
     def training_step(self, model: Any, inputs: Any, *more: Any, **named: Any) -> Tensor:
         """The loss of a batch, whose packed rows run one after the other."""
@@ -169,6 +195,22 @@ def _layout(inputs: dict[str, Tensor]) -> Layout:
     if "lengths" in inputs:
         return Pack(inputs["lengths"].tolist(), inputs["input_ids"].device)
     return PairTree(inputs["prompts"], inputs["owners"], inputs["parts"])
+
+
+def _preference(
+    loss: str, options: Mapping[str, float], beta: float, nll_weight: float, row_tokens: int
+) -> Callable[[PairLogprobs], Tensor]:
+    """The loss of a pair, from settings that are held to those of the recipe."""
+    settings = {"beta": beta, "loss": loss, "nll_weight": nll_weight, "row_tokens": row_tokens}
+    section: WarmupSection = section_of(WarmupSection, settings | dict(options))
+    taken = section.loss_options()
+    for name in options:
+        if name not in taken:
+            raise RecipeError(
+                f"options.{name} has no effect on the loss {loss} (options that it takes: "
+                f"{', '.join(taken) or 'none'})"
+            )
+    return partial(PREFERENCES[loss], beta=beta, **taken)
 
 
 def needs_prefix(loss: str, nll_weight: float) -> bool:

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from warmup_distill.errors import NumbersError
-from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.models.vocabulary import NEVER, Vocabulary
 from warmup_distill.tree.attention import Layout
 from warmup_distill.tree.pack import Pack, pack_completions
 
@@ -68,10 +68,14 @@ class PackedModel(abc.ABC):
         pack = Pack(packed["lengths"].tolist(), self.device)
         return self.hidden(packed["input_ids"], pack)[packed["predictors"]], packed["targets"]
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits [..., V] float32 of states [..., E], cut to the vocabulary."""
+    def logits(self, hidden: Tensor, banned: float = NEVER) -> Tensor:
+        """Logits [..., V] float32 of states [..., E], cut to the vocabulary.
+
+        Args:
+            banned: the logit of each token that the vocabulary bans.
+        """
         logits: Tensor = self._head(hidden)[..., : self.vocabulary.size].float()
-        return self._after_head(logits)
+        return self.vocabulary.ban(self._after_head(logits), banned)
 
     def logprobs(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """log p(id) [N] in nats after states [N, E], a block of logits at a time.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.models.vocabulary import NEVER, Vocabulary
 from warmup_distill.tree.attention import Layout
 from warmup_distill.tree.pack import PADDING, Grid, Pack, alike
 from warmup_distill.tree.packed import PackedModel
@@ -76,9 +76,11 @@ class PlainModel(PackedModel):
             states = self.model(input_ids=ids, use_cache=False).logits[..., : self.vocabulary.size]
         return states
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, banned: float = NEVER) -> Tensor:
         """See `PackedModel.logits`."""
-        return super().logits(hidden) if self.habits.splits else hidden.float()
+        if self.habits.splits:
+            return super().logits(hidden, banned)
+        return self.vocabulary.ban(hidden.float(), banned)
 
     def head_parameters(self) -> list[nn.Parameter]:
         """See `PackedModel.head_parameters`."""
