@@ -69,7 +69,7 @@ def test_prompts_that_are_no_texts_are_refused(prompts: Any, message: str) -> No
     [
         ({"answers": [86]}, r"^answers: expected one for each of 2 prompts, got 1"),
         ({"references": "ab"}, r"^references: expected a list of texts"),
-        ({"answers": [86, float("nan")]}, r"^answers\[1\]: expected text in column `answers`, or"),
+        ({"answers": [86, True]}, r"^answers\[1\]: expected text in column `answers`, or"),
         ({"num_sample": 4}, r"^num_sample: unknown key; did you mean num_samples\?"),
         ({"num_samples": 0}, r"^num_samples: .* greater than or equal to 1"),
         ({"prompts_per_part": 4}, r"^prompts_per_part has no effect here"),

@@ -217,6 +217,7 @@ def test_trl_reads_the_prompt_s_own_ids_and_the_end_of_the_turn(
     pairs = [Pair(**({name: row[name] for name in names} | shown)) for row in dataset]
     write_records(run / "pairs/part-00000.parquet", Pair, pairs)
     write_records(run / "prompts/part-00000.parquet", Prompt, rollouts.prompts)
+    write_records(run / "rollouts/part-00000.parquet", Rollout, rollouts.rollouts)
     (run / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     path, written, _ = export_pairs(run, "trl")
     assert written == len(dataset) > 0

@@ -60,7 +60,7 @@ def test_a_prompt_that_repeats_the_column_has_lost_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("column", ["reference", "answer"])
-@pytest.mark.parametrize("empty", ["", " \n\t", None])
+@pytest.mark.parametrize("empty", ["", " \n\t", None, float("nan")])
 def test_an_empty_reference_or_answer_is_none(column: str, empty: Any, tmp_path: Path) -> None:
     named = {f"{column}_column": "a"}
     found = rows(tmp_path, {"q": "x", "a": empty}, {"q": "y", "a": "z"}, **named)
@@ -81,9 +81,7 @@ def test_a_number_is_written_as_people_write_it(number: Any, text: str, tmp_path
     assert row == Row(row_id=text, text=text, reference=text, answer=text)
 
 
-@pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), -float("inf"), True, False, ["x"], {"x": 1}]
-)
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), True, False, ["x"], {"x": 1}])
 @pytest.mark.parametrize("column", ["q", "a", "r", "input", "id"])
 def test_what_is_no_text_is_refused_with_its_place(value: Any, column: str, tmp_path: Path) -> None:
     named = {"answer_column": "a", "reference_column": "r", "input_column": "input"}
@@ -92,10 +90,17 @@ def test_what_is_no_text_is_refused_with_its_place(value: Any, column: str, tmp_
         rows(tmp_path, good | {"id": "u"}, good | {column: value}, **named)
 
 
+@pytest.mark.parametrize("empty", ["", " \n", None, float("nan")])
+def test_a_prompt_with_nothing_in_it_is_refused(empty: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"rows.jsonl:2: the prompt column `q` is empty"):
+        rows(tmp_path, {"q": "x"}, {"q": empty})
+
+
 def test_rows_without_an_id_are_numbered(tmp_path: Path) -> None:
-    given = [{"q": "x", "id": None}, {"q": "x", "id": ""}, {"q": "x"}, {"q": "x", "id": 7.0}]
+    ids = (None, "", float("nan"), 7.0)
+    given = [{"q": "x"}, *({"q": "x", "id": one} for one in ids)]
     assert [row.row_id for row in rows(tmp_path, *given)] == [
-        "rows-000001", "rows-000002", "rows-000003", "7",
+        "rows-000001", "rows-000002", "rows-000003", "rows-000004", "7",
     ]  # fmt: skip
 
 

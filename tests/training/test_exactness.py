@@ -178,6 +178,8 @@ def test_adapters_start_from_the_seed_whatever_was_drawn_before(
 class Nothing:
     """A tokenizer that leaves no files."""
 
+    pad_token_id = None
+
     def save_pretrained(self, folder: Path) -> None:
         """Do nothing."""
 

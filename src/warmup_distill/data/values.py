@@ -16,15 +16,15 @@ CONTEXT = frozenset(
 
 
 def text_of(value: Any, where: str, column: str) -> str | None:
-    """A value as text; None where there is nothing: null, or nothing but white space.
+    """A value as text; None where there is nothing: null, NaN, or nothing but white space.
 
-    A whole number has no decimal point, whatever its type: a column of numbers with gaps is one of
-    decimal numbers in many programs.
+    NaN is what many programs write where a column has a gap. A whole number has no decimal point,
+    whatever its type: in many programs a column of numbers with gaps is one of decimal numbers.
 
     Raises:
         DataError: it is neither text nor a number, or text that no file can hold.
     """
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, str):
         return _encodable(value, where, column) if value.strip() else None
@@ -34,8 +34,8 @@ def text_of(value: Any, where: str, column: str) -> str | None:
         )
     if not math.isfinite(value):
         raise DataError(
-            f"{where}: expected text in column `{column}`, or a number, got {value}. Write null "
-            "where there is nothing."
+            f"{where}: expected text in column `{column}`, or a finite number, got {value}. Write "
+            "null where there is nothing."
         )
     return _digits(value)
 
@@ -86,8 +86,8 @@ def require_nothing_lost(values: Mapping[str, Any], text: str, where: str, sourc
 
 
 def _is_nothing(value: Any) -> bool:
-    missing = isinstance(value, float) and math.isnan(value)
-    return missing or not value or (isinstance(value, str) and not value.strip())
+    gap = isinstance(value, float) and math.isnan(value)
+    return gap or not value or (isinstance(value, str) and not value.strip())
 
 
 def _encodable(text: str, where: str, column: str) -> str:
