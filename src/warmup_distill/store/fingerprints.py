@@ -22,6 +22,10 @@ MODELS = ("teacher", "student", "pairs.reward_model")
 """Fields that name a model, whose files a fingerprint is of too."""
 
 
+UNREAD = frozenset({"README.md", "trainer_log.jsonl", "watch.json"})
+"""Files in a model folder that no loader reads: its card, and how it was trained."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Needs:
     """What a stage reads: parts of the recipe, and what other stages made."""
@@ -108,8 +112,8 @@ def following(stages: Iterable[str]) -> list[str]:
 def content(path: Path) -> str | None:
     """A digest of every byte of a file or a model folder; None for what is not on this disk.
 
-    Of a folder it is that of its files, hidden ones left out, and of the chat templates that
-    `transformers` keeps in a folder below it.
+    Of a folder it is that of its files but for those in `UNREAD` and hidden ones, and of the chat
+    templates that `transformers` keeps in a folder below it.
 
     Raises:
         RunError: a file is there and cannot be read.
@@ -127,7 +131,8 @@ def content(path: Path) -> str | None:
 
 def _inside(folder: Path) -> list[Path]:
     found = [*folder.iterdir(), *folder.glob("additional_chat_templates/*")]
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    read = (path for path in found if path.name not in UNREAD and not path.name.startswith("."))
+    return sorted(path for path in read if path.is_file())
 
 
 def _at(values: dict[str, Any], field: str) -> Any:

@@ -31,7 +31,8 @@ def locked(folder: Path) -> Iterator[None]:
         made = [path for path in (folder, folder / LOCK) if not path.exists()]
         lock, holder = _lock(folder), folder / HOLDER
         try:
-            lock.acquire(timeout=0)
+            with in_words(folder / LOCK):
+                lock.acquire(timeout=0)
         except Timeout:
             who = _who(holder)
             raise RunError(f"{folder} is in use by {who}. Wait for it, or stop it.") from None

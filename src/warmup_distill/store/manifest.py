@@ -81,7 +81,7 @@ class Manifest:
         if not self.path.exists():
             raise RunError(
                 f"{self.folder} was removed or moved while a stage was at work, and what the stage "
-                "has made since is of no use. Run it again."
+                "has made since is of no use. Remove what is left of it, and run again."
             ) from because
 
     def files(self, stage: str, recipe: Recipe) -> dict[str, dict[str, Any]]:
