@@ -95,9 +95,9 @@ def opened(
         preflight(session)
     order = stages_of(recipe)
     stages = order[: order.index(stage) + 1] if stage else order
-    known = session.fingerprints
+    known = session.fingerprints, session.contents
     with locked(folder):
-        open_run(folder, recipe, known, redo=redo, stages=stages, alone=stage is not None)
+        open_run(folder, recipe, *known, redo=redo, stages=stages, alone=stage is not None)
         yield session
 
 

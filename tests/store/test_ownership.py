@@ -182,14 +182,18 @@ def test_results_are_not_written_through_a_link(name: str, folder: Path, tmp_pat
 
 
 def test_a_user_s_folder_with_a_recipe_is_not_taken_for_a_run(tmp_path: Path) -> None:
-    for name in ("warmup/config.json", "pairs/part-00000.parquet", "report/index.html", "a.tex"):
-        write_text(tmp_path / name, "the user's")
-    write_text(tmp_path / "recipe.yaml", dump_recipe(small_recipe()))
-    before = files(tmp_path)
-    for redo in (False, True):
-        with pytest.raises(RunError, match="in the way"):
-            run(small_recipe(), tmp_path, redo=redo)
-        assert files(tmp_path) == before
+    names = ("warmup/config.json", "pairs/part-00000.parquet", "report/index.html",
+             "rollouts/part-00000.parquet", "evaluate/student/test.json")  # fmt: skip
+    for name in names:
+        folder = tmp_path / name.split("/")[0]
+        for one in (name, f"{folder.name}/mine.tex"):
+            write_text(folder / one, "the user's")
+        write_text(folder / "recipe.yaml", dump_recipe(small_recipe()))
+        before = files(folder)
+        for redo in (False, True):
+            with pytest.raises(RunError, match="in the way"):
+                run(small_recipe(), folder, redo=redo)
+            assert files(folder) == before
 
 
 @pytest.mark.parametrize("name", ["manifest.json", ".lock-holder.json", ".lock", "thesis.tex"])
@@ -325,6 +329,20 @@ def test_a_folder_of_any_name_can_hold_a_run(name: str, tmp_path: Path) -> None:
     refused = pytest.raises(RunError, match="part-00000.parquet is missing")
     with refused, opened(small_recipe(), tmp_path / name):
         pass
+
+
+@pytest.mark.parametrize(
+    "name", ["report/index.html", "warmup/config.json", "pairs/part-00000.parquet"]
+)
+def test_a_folder_in_the_place_of_a_file_is_found_before_the_work(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    (folder / name / "mine").mkdir(parents=True)
+    with pytest.raises(RunError, match="is missing"):
+        run(small_recipe(), folder)
+    before = files(folder)
+    with pytest.raises(RunError, match=f"expected a file at .*{name}"):
+        run(small_recipe(), folder, redo=True)
+    assert files(folder) == before and (folder / name / "mine").is_dir()
 
 
 @pytest.mark.parametrize("name", [".lock", ".lock-holder.json", "manifest.json", "recipe.yaml"])
