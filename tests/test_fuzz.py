@@ -93,7 +93,7 @@ def test_rows_of_any_values(row: Any, tmp_path: Path) -> None:
 def test_a_manifest_of_any_bytes(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(dump_recipe(small_recipe()), encoding="utf-8")
     (tmp_path / "manifest.json").write_bytes(content)
-    ours_or_fine(lambda: open_run(tmp_path, small_recipe(), {"prompts": "a"}))
+    ours_or_fine(lambda: open_run(tmp_path, small_recipe(), {"prompts": "a"}, {"a": "b"}))
     ours_or_fine(lambda: Manifest(tmp_path).complete("prompts"))
 
 

@@ -95,9 +95,9 @@ def opened(
         preflight(session)
     order = stages_of(recipe)
     stages = order[: order.index(stage) + 1] if stage else order
-    known = session.fingerprints
+    known = session.fingerprints, session.contents
     with locked(folder):
-        open_run(folder, recipe, known, redo=redo, stages=stages, alone=stage is not None)
+        open_run(folder, recipe, *known, redo=redo, stages=stages, alone=stage is not None)
         yield session
 
 
@@ -115,6 +115,10 @@ def preflight(session: Session) -> None:
 
 def require_folder(folder: Path) -> None:
     """Raise a RunError if a run directory cannot be here, or something else is."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        raise RunError(f"{str(folder)!r} is no UTF-8. Name another folder.") from None
     with in_words(folder):
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not there.is_dir():

@@ -106,3 +106,49 @@ def test_an_interruption_keeps_the_signals_that_were_written(
     made = kept.stat().st_mtime_ns
     assert (write(tmp_path / "parts") - one_part).abs().max() < 1e-5
     assert kept.stat().st_mtime_ns == made and len(list((tmp_path / "parts").iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "unsealed", "of another kind"])
+def test_a_signal_that_was_changed_is_written_again(
+    damage: str, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    def write(kind: Any = "top_k") -> dict[str, Any]:
+        teacher = TreeModel(random_model(2), vocabulary)
+        written = signals.write_signals(
+            teacher, ROWS, tmp_path, kind, top_k=5, temperature=1.0, name="random"
+        )
+        return written.of([0, 1, 2, 3], teacher.device)
+
+    before = write()
+    array, about = (tmp_path / "part-00000" / name for name in ("rest.npy", "about.json"))
+    content = array.read_bytes()
+    if damage == "flipped":
+        array.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "cut":
+        array.write_bytes(content[:-8])
+    elif damage == "missing":
+        array.unlink()
+    elif damage == "unsealed":
+        about.write_text('{"of": 3, "files": []}', encoding="utf-8")
+    else:
+        write("hidden")
+    after = write()
+    assert after.keys() == before.keys()
+    assert all(after[name].equal(before[name]) for name in before)
+    names = {path.name for path in (tmp_path / "part-00000").iterdir()}
+    assert names == {"about.json", "ids.npy", "logprobs.npy", "rest.npy"}
+
+
+def test_completions_that_were_changed_are_drawn_again(
+    vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    whole, _ = draw(tmp_path, vocabulary, 9999)
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    place = content.index(b"eos") if b"eos" in content else content.index(b"length")
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert draw(tmp_path, vocabulary, 9999)[0] == whole
+    path.write_bytes(content[: len(content) // 2])  # whose it is, it does not say any more
+    assert draw(tmp_path, vocabulary, 9999)[0] == whole
+    assert path.read_bytes() == content[: len(content) // 2]

@@ -173,7 +173,8 @@ def test_every_byte_of_a_model_folder_is_its_content(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(weights)
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     before = content(tmp_path)
-    (tmp_path / ".gitattributes").write_text("hidden", encoding="utf-8")
+    for unread in (".gitattributes", "README.md", "trainer_log.jsonl"):
+        (tmp_path / unread).write_text("no model reads this", encoding="utf-8")
     assert content(tmp_path) == before
     weights[9_000_000:9_004_000] = bytes(4_000)
     (tmp_path / "model.safetensors").write_bytes(weights)

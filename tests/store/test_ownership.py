@@ -11,7 +11,7 @@ import pytest
 from test_run import small_recipe
 
 from warmup_distill.engines.drawing import QUESTION, forget
-from warmup_distill.errors import RunError
+from warmup_distill.errors import RunError, WarmupDistillError
 from warmup_distill.exporting import export_pairs
 from warmup_distill.pipeline import opened, run, run_stage
 from warmup_distill.recipe.reading import dump_recipe
@@ -182,14 +182,18 @@ def test_results_are_not_written_through_a_link(name: str, folder: Path, tmp_pat
 
 
 def test_a_user_s_folder_with_a_recipe_is_not_taken_for_a_run(tmp_path: Path) -> None:
-    for name in ("warmup/config.json", "pairs/part-00000.parquet", "report/index.html", "a.tex"):
-        write_text(tmp_path / name, "the user's")
-    write_text(tmp_path / "recipe.yaml", dump_recipe(small_recipe()))
-    before = files(tmp_path)
-    for redo in (False, True):
-        with pytest.raises(RunError, match="in the way"):
-            run(small_recipe(), tmp_path, redo=redo)
-        assert files(tmp_path) == before
+    names = ("warmup/config.json", "pairs/part-00000.parquet", "report/index.html",
+             "rollouts/part-00000.parquet", "evaluate/student/test.json")  # fmt: skip
+    for name in names:
+        folder = tmp_path / name.split("/")[0]
+        for one in (name, f"{folder.name}/mine.tex"):
+            write_text(folder / one, "the user's")
+        write_text(folder / "recipe.yaml", dump_recipe(small_recipe()))
+        before = files(folder)
+        for redo in (False, True):
+            with pytest.raises(RunError, match="in the way"):
+                run(small_recipe(), folder, redo=redo)
+            assert files(folder) == before
 
 
 @pytest.mark.parametrize("name", ["manifest.json", ".lock-holder.json", ".lock", "thesis.tex"])
@@ -316,6 +320,44 @@ def test_an_export_where_nothing_can_be_written_is_said(folder: Path) -> None:
         export_pairs(folder, "trl")
 
 
-def test_over_long_names_are_said(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="File name too long"):
-        run(small_recipe(), tmp_path / ("x" * 300))
+@pytest.mark.parametrize("name", ["a b", "ä[1]*?", "lr=1e-4", "a\nb"])
+def test_a_folder_of_any_name_can_hold_a_run(name: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        with opened(small_recipe(), tmp_path / name) as session:
+            run_stage(session, "prompts")
+    (tmp_path / name / "prompts/part-00000.parquet").unlink()
+    refused = pytest.raises(RunError, match="part-00000.parquet is missing")
+    with refused, opened(small_recipe(), tmp_path / name):
+        pass
+
+
+@pytest.mark.parametrize(
+    "name", ["report/index.html", "warmup/config.json", "pairs/part-00000.parquet"]
+)
+def test_a_folder_in_the_place_of_a_file_is_found_before_the_work(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    (folder / name / "mine").mkdir(parents=True)
+    with pytest.raises(RunError, match="is missing"):
+        run(small_recipe(), folder)
+    before = files(folder)
+    with pytest.raises(RunError, match=f"expected a file at .*{name}"):
+        run(small_recipe(), folder, redo=True)
+    assert files(folder) == before and (folder / name / "mine").is_dir()
+
+
+@pytest.mark.parametrize("name", [".lock", ".lock-holder.json", "manifest.json", "recipe.yaml"])
+def test_a_folder_in_the_place_of_a_file_is_refused(name: str, folder: Path) -> None:
+    (folder / name).unlink(missing_ok=True)
+    (folder / name / "mine").mkdir(parents=True)
+    with pytest.raises(WarmupDistillError, match=name):
+        run(small_recipe(), folder)
+    assert (folder / name / "mine").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("x" * 300, "File name too long"), (os.fsdecode(b"\xff"), "no UTF-8")]
+)
+def test_a_name_that_no_folder_can_have_is_said(name: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=words):
+        run(small_recipe(), tmp_path / name)
+    assert not list(tmp_path.iterdir())

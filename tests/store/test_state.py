@@ -270,7 +270,9 @@ def test_a_data_file_that_changed_is_noticed(tmp_path: Path) -> None:
     with opened(changed, tmp_path / "run") as session:
         run_stage(session, "prompts")
     file.write_text(json.dumps(row | {"reference": "#### 4"}) + "\n", encoding="utf-8")
-    with pytest.raises(RunError, match=r"(?s)content of a data file.*--redo, .*prompts"):
+    with pytest.raises(
+        RunError, match=r"(?s)content of a data file .*rows.jsonl.*--redo, .*prompts"
+    ):
         run(changed, tmp_path / "run")
 
 

@@ -93,7 +93,9 @@ def _stages(session: Session, facts: Facts) -> list[str]:
     review = None
     if (folder / RECIPE).exists():
         review = facts.attempt(
-            lambda: review_run(folder, session.recipe, session.fingerprints, order)
+            lambda: review_run(
+                folder, session.recipe, session.fingerprints, session.contents, order
+            )
         )
     if review:
         facts.problems += [f"{fault}: put back a copy, or add --redo" for fault in review.faults]

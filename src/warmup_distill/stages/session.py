@@ -22,7 +22,7 @@ from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary, shared_vocabulary
 from warmup_distill.models.weights import stored_dtype
 from warmup_distill.recipe import Recipe
-from warmup_distill.store.fingerprints import fingerprints
+from warmup_distill.store.fingerprints import contents, fingerprints
 
 
 class Session:
@@ -35,7 +35,12 @@ class Session:
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """What each stage depends on, as it was when the run directory was opened."""
-        return fingerprints(self.recipe, identity)
+        return fingerprints(self.recipe, self.contents)
+
+    @cached_property
+    def contents(self) -> dict[str, str | None]:
+        """What the recipe's files and models held when the run directory was opened."""
+        return contents(self.recipe, identity)
 
     def origin(self, stage: str, start: str) -> dict[str, str]:
         """What a training comes from, besides its settings and its rows.

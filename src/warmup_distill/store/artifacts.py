@@ -148,9 +148,9 @@ def read_parts(folder: Path, record_type: type[Record]) -> Iterator[Record]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
+    """Write a text file, atomically; what UTF-8 cannot hold is escaped, in JSON without a loss."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,10 @@ FREE = frozenset(
 
 MODELS = ("teacher", "student", "pairs.reward_model")
 """Fields that name a model, whose files a fingerprint is of too."""
+
+
+UNREAD = frozenset({"README.md", "trainer_log.jsonl", "watch.json"})
+"""Files in a model folder that no loader reads: its card, and how it was trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +57,32 @@ NEEDS = {
 """Every stage, in order."""
 
 
-def fingerprints(
-    recipe: Recipe, identity: Callable[[str], Any] = lambda name: content(Path(name))
-) -> dict[str, str]:
-    """A digest per stage of all that it depends on, contents of local files included.
+def contents(recipe: Recipe, identity: Callable[[str], str]) -> dict[str, str | None]:
+    """What each file and model of a recipe holds, by its name there.
 
     Args:
-        identity: what tells a model from others, by its name in the recipe.
+        identity: what tells a model from others, by its name.
+    """
+    models = {name: identity(name) for needs in NEEDS.values() for name in _models(recipe, needs)}
+    files = {
+        name: content(Path(name)) for needs in NEEDS.values() for name in _files(recipe, needs)
+    }
+    return {**models, **files}
+
+
+def fingerprints(recipe: Recipe, known: Mapping[str, str | None]) -> dict[str, str]:
+    """A digest per stage of all that it depends on.
+
+    Args:
+        known: the contents of the recipe's files and models.
     """
     values = recipe.model_dump(mode="json")
     found: dict[str, str] = {}
     for stage, needs in NEEDS.items():
+        names = [*_models(recipe, needs), *_files(recipe, needs)]
         facts = {
             "fields": {field: _at(values, field) for field in needs.fields},
-            "contents": {str(path): content(path) for path in _files(recipe, needs)},
-            "models": {name: identity(name) for name in _models(values, needs)},
+            "contents": {name: known[name] for name in names},
             "stages": [found[name] for name in needs.stages],
         }
         found[stage] = digest(facts)
@@ -108,8 +123,8 @@ def following(stages: Iterable[str]) -> list[str]:
 def content(path: Path) -> str | None:
     """A digest of every byte of a file or a model folder; None for what is not on this disk.
 
-    Of a folder it is that of its files, hidden ones left out, and of the chat templates that
-    `transformers` keeps in a folder below it.
+    Of a folder it is that of its files but for those in `UNREAD` and hidden ones, and of the chat
+    templates that `transformers` keeps in a folder below it.
 
     Raises:
         RunError: a file is there and cannot be read.
@@ -127,7 +142,8 @@ def content(path: Path) -> str | None:
 
 def _inside(folder: Path) -> list[Path]:
     found = [*folder.iterdir(), *folder.glob("additional_chat_templates/*")]
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    read = (path for path in found if path.name not in UNREAD and not path.name.startswith("."))
+    return sorted(path for path in read if path.is_file())
 
 
 def _at(values: dict[str, Any], field: str) -> Any:
@@ -151,17 +167,18 @@ def _flat(values: Any, where: str = "") -> dict[str, Any]:
     return flat
 
 
-def _models(values: dict[str, Any], needs: Needs) -> list[str]:
+def _models(recipe: Recipe, needs: Needs) -> list[str]:
     """Models that a stage reads by itself."""
+    values = recipe.model_dump()
     names = [_value(values, field) for field in MODELS
              if any(f"{field}.".startswith(f"{one}.") for one in needs.fields)]  # fmt: skip
     return [name for name in dict.fromkeys(names) if name]
 
 
-def _files(recipe: Recipe, needs: Needs) -> list[Path]:
+def _files(recipe: Recipe, needs: Needs) -> list[str]:
     """Files that a stage reads by itself: whatever its fields of the recipe name."""
     values = recipe.model_dump()
-    found = [path for field in needs.fields for path in _paths(_value(values, field))]
+    found = [str(path) for field in needs.fields for path in _paths(_value(values, field))]
     return list(dict.fromkeys(found))
 
 

@@ -61,6 +61,14 @@ def _matching(folder: Path, pattern: str) -> Iterator[Path]:
             yield path
 
 
+def require_files(folder: Path, stage: str, recipe: Recipe) -> None:
+    """Raise a RunError where a folder is in the place of a file that a stage will write."""
+    for path in (folder / stage).rglob("*"):
+        name = path.relative_to(folder / stage).as_posix()
+        if path.is_dir() and re.fullmatch(_pattern(stage, recipe), name):
+            raise RunError(f"expected a file at {path}, but it is a folder. Move it away.")
+
+
 def clear_checkpoints(folder: Path, stage: str) -> None:
     """Remove the checkpoints of a stage, and what its watch kept."""
     scratch = folder / "checkpoints" / stage

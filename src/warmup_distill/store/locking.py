@@ -30,11 +30,12 @@ def locked(folder: Path) -> Iterator[None]:
     with in_words(folder), contextlib.ExitStack() as stack:
         made = [path for path in (folder, folder / LOCK) if not path.exists()]
         lock, holder = _lock(folder), folder / HOLDER
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            who = _who(holder)
-            raise RunError(f"{folder} is in use by {who}. Wait for it, or stop it.") from None
+        with in_words(folder / LOCK):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                who = _who(holder)
+                raise RunError(f"{folder} is in use by {who}. Wait for it, or stop it.") from None
         stack.callback(lock.release)
         stack.callback(_leave, folder, made)
         write_json(holder, {"process": os.getpid(), "host": platform.node()})

@@ -26,7 +26,10 @@ from warmup_distill.store.leaves import (
 from warmup_distill.store.removing import remove_files
 
 FORMAT = 2
-"""Of the manifest. Before it had one, it held no hashes, and fingerprints were of samples."""
+"""Of the manifest; another one where fingerprints are made in another way.
+
+Before it had one, it held no hashes, and fingerprints were of samples of large files.
+"""
 
 _REMEDY = "Put back a copy of it, or start in a new --output-dir."
 
@@ -49,6 +52,12 @@ class Manifest:
         """What is known of each stage that was begun."""
         entries: Entries = self.read()["stages"]
         return entries
+
+    @property
+    def contents(self) -> dict[str, Any]:
+        """What the run's files and models held, as far as it is known."""
+        found = self.read().get("contents")
+        return found if isinstance(found, dict) else {}
 
     def complete(self, stage: str) -> bool:
         return is_complete(self.entries, stage)
@@ -81,7 +90,7 @@ class Manifest:
         if not self.path.exists():
             raise RunError(
                 f"{self.folder} was removed or moved while a stage was at work, and what the stage "
-                "has made since is of no use. Run it again."
+                "has made since is of no use. Remove what is left of it, and run again."
             ) from because
 
     def files(self, stage: str, recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -124,7 +133,7 @@ class Manifest:
         """
         if not self.path.exists():
             known = {"name": self.folder.name, "format": FORMAT, **describe_environment()}
-            return known | {"stages": {}}
+            return known | {"contents": {}, "stages": {}}
         try:
             found = read_json(self.path)
         except RunError as error:

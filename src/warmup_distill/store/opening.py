@@ -1,14 +1,14 @@
 """Opening a run directory: new, or made by the same recipe, and as its stages left it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from warmup_distill.errors import RunError
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.reading import dump_recipe, load_recipe
-from warmup_distill.store.artifacts import write_json, write_text
+from warmup_distill.store.artifacts import read_notes, write_json, write_text
 from warmup_distill.store.checking import listed
 from warmup_distill.store.fingerprints import NEEDS, changed_fields, following, readers
 from warmup_distill.store.leaves import (
@@ -17,6 +17,7 @@ from warmup_distill.store.leaves import (
     MANIFEST,
     RECIPE,
     leaves,
+    require_files,
     require_no_links,
     sweep_run,
 )
@@ -56,7 +57,8 @@ def require_run(folder: Path) -> None:
 def open_run(
     folder: Path,
     recipe: Recipe,
-    known: dict[str, str],
+    known: Mapping[str, str],
+    contents: Mapping[str, str | None],
     *,
     redo: bool = False,
     stages: Sequence[str] = tuple(NEEDS),
@@ -66,6 +68,7 @@ def open_run(
 
     Args:
         known: the recipe's fingerprints.
+        contents: what its files and models hold.
         redo: what has changed is done again with all that depends on it, and the run follows the
             recipe from now on.
         stages: those that the recipe asks for, in order; later ones may be left out.
@@ -78,22 +81,28 @@ def open_run(
     require_run(folder)
     sweep_run(folder)
     if not (folder / RECIPE).exists():
-        write_json(folder / MANIFEST, Manifest(folder).read())
+        write_json(folder / MANIFEST, Manifest(folder).read() | {"contents": contents})
         write_text(folder / RECIPE, dump_recipe(recipe))
         return
-    review = review_run(folder, recipe, known, stages)
+    review = review_run(folder, recipe, known, contents, stages)
     if not redo and (review.differences or review.faults):
         raise RunError(_what_differs(folder, review))
     if alone:
         _require_before(stages, review.redone)
     entries = Manifest(folder).entries
     kept = {s for s in stages if is_complete(entries, s) and s not in review.redone}
-    require_no_links(folder, {*stages} - kept)
-    _follow(folder, recipe, known, review.redone)
+    for stage in {*stages} - kept:
+        require_no_links(folder, [stage])
+        require_files(folder, stage, recipe)
+    _follow(folder, recipe, known, contents, review.redone)
 
 
 def review_run(
-    folder: Path, recipe: Recipe, known: dict[str, str], stages: Sequence[str] = tuple(NEEDS)
+    folder: Path,
+    recipe: Recipe,
+    known: Mapping[str, str],
+    contents: Mapping[str, str | None],
+    stages: Sequence[str] = tuple(NEEDS),
 ) -> Review:
     """Look at the run directory of a recipe; nothing is written. Arguments as of `open_run`.
 
@@ -110,7 +119,9 @@ def review_run(
     differences = [f"{key}: {there!r} there, {here!r} here"
                    for key, (there, here) in changed.items()]  # fmt: skip
     if redone.intersection(stale) and not changed:
-        differences = ["the content of a data file or a model folder"]
+        before = manifest.contents
+        others = [name for name in contents if before.get(name) != contents[name]]
+        differences = [f"the content of a data file or a model: {', '.join(others)}"]
     return Review(
         differences=differences,
         faults=[line for lines in damaged.values() for line in lines],
@@ -118,7 +129,7 @@ def review_run(
     )
 
 
-def _other(entries: Entries, known: dict[str, str]) -> list[str]:
+def _other(entries: Entries, known: Mapping[str, str]) -> list[str]:
     """Stages that were begun or done with other fingerprints."""
     return [
         stage
@@ -147,21 +158,29 @@ def _require_room(folder: Path, recipe: Recipe, stages: Sequence[str]) -> None:
     entries = Manifest(folder).entries
     for stage in stages:
         others = leaves(folder, stage, recipe) if stage not in entries else []
-        if others and stage != "rollouts":
+        if stage == "rollouts":
+            others = [name for name in others if not read_notes(folder / name)]
+        if others:
             raise RunError(
                 f"{folder / others[0]} is in the way: `{stage}` would write there, and no stage of "
                 "this run has made it. Move it away, or name another folder with --output-dir."
             )
 
 
-def _follow(folder: Path, recipe: Recipe, known: dict[str, str], redone: Sequence[str]) -> None:
+def _follow(
+    folder: Path,
+    recipe: Recipe,
+    known: Mapping[str, str],
+    contents: Mapping[str, str | None],
+    redone: Sequence[str],
+) -> None:
     """Take up this recipe; what is to be done again becomes stale."""
     before, manifest = load_recipe(folder / RECIPE), Manifest(folder)
     there = manifest.read()
     if is_former(there):
         logger.warning(
-            "%s was made by an earlier version, which kept no hashes: its files, data and models "
-            "are taken as they are, and looked after from here on.", folder,
+            "%s was made by an earlier version: what it holds, its data and its models are taken "
+            "as they are, and looked after from here on.", folder,
         )  # fmt: skip
     entries: Entries = {}
     for stage, entry in there["stages"].items():
@@ -174,7 +193,7 @@ def _follow(folder: Path, recipe: Recipe, known: dict[str, str], redone: Sequenc
             entries[stage]["files"] = manifest.files(stage, before)
         if is_former(there) and stage in known:
             entries[stage]["fingerprint"] = known[stage]
-    followed = there | {"format": FORMAT, "stages": entries}
+    followed = there | {"format": FORMAT, "contents": contents, "stages": entries}
     if followed != there or not manifest.path.exists():
         write_json(manifest.path, followed)
     if before != recipe:
