@@ -14,7 +14,7 @@ FLOORS = {
         "page", "suites", "training", "scoring", "engines", "tree", "losses", "data", "models",
         "store",
     ],
-    "words": ["recipe", "bundled", "records", "errors"],
+    "words": ["recipe", "bundled", "records", "foreign", "errors"],
 }  # fmt: skip
 """Rooms from the top of the house down; a room knows only those that stand after it."""
 
@@ -48,7 +48,10 @@ def test_imports_point_downwards() -> None:
 
 
 def test_no_stage_imports_another_stage() -> None:
-    shared = {"stages.session", "stages.pairing", "stages.models_ahead", "stages.evaluation"}
+    shared = {
+        "stages.session", "stages.pairing", "stages.models_ahead", "stages.rows_ahead",
+        "stages.evaluation",
+    }  # fmt: skip
     for path in (PACKAGE / "stages").glob("*.py"):
         stages = {m for m in imported_modules(path) if m.startswith("stages")} - shared
         assert not stages, path.name

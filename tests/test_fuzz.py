@@ -12,8 +12,15 @@ from test_run import small_recipe
 
 from warmup_distill.data.sources import read_rows
 from warmup_distill.errors import WarmupDistillError
-from warmup_distill.models.chat import encode_prompt
-from warmup_distill.models.loading import load_tokenizer
+from warmup_distill.models.chat import encode_prompt, try_template
+from warmup_distill.models.loading import (
+    BUNDLED,
+    load_config,
+    load_generation_config,
+    load_tokenizer,
+    locate,
+)
+from warmup_distill.planning.facts import model_facts
 from warmup_distill.recipe import Source
 from warmup_distill.recipe.reading import dump_recipe, load_recipe
 from warmup_distill.records import Pair, Rollout
@@ -112,6 +119,51 @@ def test_files_of_a_run_of_any_bytes(content: bytes, tmp_path: Path) -> None:
     ours_or_fine(lambda: read_log(tmp_path / "log.jsonl"))
     ours_or_fine(lambda: read_log(tmp_path / "watch.json"))
     ours_or_fine(lambda: newest_whole(tmp_path, {"seed": 0}))
+
+
+CONFIG = json.loads((BUNDLED / "student" / "config.json").read_text(encoding="utf-8"))
+
+
+@quick
+@given(field=st.sampled_from(sorted(CONFIG)), value=values)
+@example(field="num_hidden_layers", value=10**9)
+@example(field="rope_parameters", value={"rope_type": "linear", "factor": 0})
+@example(field="layer_types", value=["full_attention"] * 1000)
+def test_a_configuration_of_any_values(field: str, value: Any, tmp_path: Path) -> None:
+    changed = json.dumps(CONFIG | {field: value})
+    (tmp_path / "config.json").write_text(changed, encoding="utf-8")
+    (tmp_path / "generation_config.json").write_text(changed, encoding="utf-8")
+    ours_or_fine(lambda: model_facts(str(tmp_path)))
+    ours_or_fine(lambda: load_generation_config(str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@quick
+@given(content=st.binary(max_size=100) | values.map(lambda v: json.dumps(v).encode()))
+def test_a_model_folder_with_a_file_of_any_bytes(name: str, content: bytes, tmp_path: Path) -> None:
+    for path in (BUNDLED / "student").glob("*.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / name).write_bytes(content)
+    ours_or_fine(lambda: load_config(str(tmp_path)))
+    ours_or_fine(lambda: load_tokenizer(str(tmp_path)))
+
+
+@quick
+@given(name=st.text(max_size=20) | st.sampled_from(["package:", "bundled:"]).flatmap(
+    lambda kind: st.text("abz./\\:~\0", max_size=20).map(lambda rest: kind + rest)))  # fmt: skip
+def test_a_model_of_any_name(name: str) -> None:
+    ours_or_fine(lambda: locate(name))
+
+
+@settings(quick, max_examples=15)
+@given(text=st.text("{}%ab '|()*9.[]_", max_size=40))
+@example(text="{{ messages }}")
+@example(text="{% for a in [1] %}")
+def test_a_chat_template_of_any_text_is_tried(text: str) -> None:
+    tokenizer = load_tokenizer("bundled:student")
+    tokenizer.chat_template = text
+    ours_or_fine(lambda: try_template(tokenizer))
+    ours_or_fine(lambda: encode_prompt(tokenizer, "a", "chat"))
 
 
 @pytest.mark.parametrize("format", ["chat", "text"])

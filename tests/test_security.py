@@ -14,6 +14,7 @@ import pytest
 from test_run import small_recipe
 
 from warmup_distill.errors import ModelError, RecipeError
+from warmup_distill.foreign.showing import clean
 from warmup_distill.models.chat import encode_prompt
 from warmup_distill.models.loading import (
     BUNDLED,
@@ -22,7 +23,6 @@ from warmup_distill.models.loading import (
     load_tokenizer,
     require_weights,
 )
-from warmup_distill.page.words import clean
 from warmup_distill.pipeline import run
 from warmup_distill.recipe.reading import dump_recipe, load_recipe
 
@@ -95,9 +95,8 @@ def test_yaml_aliases_are_not_expanded(tmp_path: Path) -> None:
     levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
     text = "\n".join(["a0: &a0 [x]", *levels])
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(RecipeError, match="unknown key") as error:
+    with pytest.raises(RecipeError, match="aliases written out"):
         load_recipe(tmp_path / "recipe.yaml")
-    assert len(str(error.value)) < 20_000
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/b", "", "a\x00b", "." * 70, "\x1b[31m"])
@@ -127,6 +126,7 @@ def test_a_chat_template_cannot_reach_python() -> None:
 @pytest.mark.parametrize(
     ("attack", "why"),
     [
+        ("{% set x = 3**(4*10**7) % 7 %}", "longer"),  # in C, which no signal interrupts
         ("{% for i in range(9999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "longer"),
         ("{{ 'a' * 2000000000 }}", "memory"),
         ("{{ 'a b ' * 50000 }}", "characters"),
@@ -135,11 +135,10 @@ def test_a_chat_template_cannot_reach_python() -> None:
 def test_a_chat_template_has_limits(
     attack: str, why: str, student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("warmup_distill.models.limits.SECONDS", 2.0)
+    monkeypatch.setattr("warmup_distill.models.limits.SECONDS", 2)
     (student / "chat_template.jinja").write_text(attack, encoding="utf-8")
     with pytest.raises(ModelError, match=f"not safe to use: .*{why}"):
         load_tokenizer(str(student))
-    assert bytearray(2**31)  # the limit is gone
 
 
 @pytest.mark.parametrize("place", [0, 4, 8, 16, 24, 32, 200, 5000])

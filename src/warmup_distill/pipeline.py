@@ -12,7 +12,7 @@ from warmup_distill.data.prompting import read_prompts
 from warmup_distill.errors import ModelError, RunError
 from warmup_distill.models.cutting import require_layers
 from warmup_distill.models.loading import load_config
-from warmup_distill.recipe import Recipe, Source
+from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.given import given_recipe
 from warmup_distill.stages.distill import cut_student, distill_control, distill_warmed_up
 from warmup_distill.stages.evaluate import evaluate_models, read_benchmark
@@ -21,6 +21,7 @@ from warmup_distill.stages.pairs import write_pairs
 from warmup_distill.stages.prompts import write_prompts
 from warmup_distill.stages.report import make_report
 from warmup_distill.stages.rollouts import write_rollouts
+from warmup_distill.stages.rows_ahead import require_rows
 from warmup_distill.stages.session import Session
 from warmup_distill.stages.warmup import train_warmup
 from warmup_distill.store.leaves import RECIPE
@@ -29,7 +30,6 @@ from warmup_distill.store.manifest import Manifest
 from warmup_distill.store.opening import open_run, require_run
 from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.store.writing import in_words
-from warmup_distill.training.data import require_rows_to_train
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +105,8 @@ def preflight(session: Session) -> None:
     """Find what is wrong with models, tokenizers and data before anything is written."""
     recipe = session.recipe
     require_models(recipe)
-    assert session.vocabulary.size and session.tokenizer
-    length = recipe.rollouts.max_new_tokens
-    _require_prompts(session, recipe.prompts, length)
+    session.require_one_vocabulary()
+    _require_prompts(session)
     for benchmark in recipe.evaluate.benchmarks:
         read_benchmark(session, benchmark)
     require_fitting(session)
@@ -150,11 +149,15 @@ def require_fitting(session: Session) -> None:
         require_layers(recipe.cut.keep_layers, layers)
 
 
-def _require_prompts(session: Session, source: Source, max_new_tokens: int) -> None:
+def _require_prompts(session: Session) -> None:
+    recipe = session.recipe
     prompts, _ = read_prompts(
-        source, session.renderer, context=session.context, max_new_tokens=max_new_tokens
+        recipe.prompts,
+        session.renderer,
+        context=session.context,
+        max_new_tokens=recipe.rollouts.max_new_tokens,
     )
-    require_rows_to_train(session.recipe.distill, len(prompts))
+    require_rows(session, prompts)
 
 
 def run_stage(session: Session, stage: str) -> None:

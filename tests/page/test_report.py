@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_run import Extras, make_recipe, make_run, make_tokenizer
 
-from warmup_distill.page import axes, charts, words
+from warmup_distill.foreign.showing import clean
+from warmup_distill.page import axes, charts
 from warmup_distill.page.cards import make_card, token_texts, verdict_of
 from warmup_distill.page.mismatches import mismatch_charts, survey_rollouts
 from warmup_distill.page.table import table_rows
@@ -297,8 +298,8 @@ def test_token_texts_keep_the_space_that_a_lone_token_would_lose() -> None:
 
 @given(st.text())
 def test_clean_removes_what_hides_or_reorders_and_nothing_else(text: str) -> None:
-    cleaned = words.clean(text)
-    assert words.clean(f"a\x1b\x85\u202eb\u2066\ud800{cleaned}\r") == f"ab{cleaned}"
+    cleaned = clean(text)
+    assert clean(f"a\x1b\x85\u202eb\u2066\ud800{cleaned}\r") == f"ab{cleaned}"
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", cleaned)
 
 

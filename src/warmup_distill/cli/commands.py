@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from warmup_distill.cli.memory import require_addresses
+from warmup_distill.cli.screen import say, say_json, show
 from warmup_distill.errors import RunError
 from warmup_distill.store.stopping import listening
 
@@ -56,11 +58,14 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Make a student language model ready for its teacher before knowledge distillation."""
+    if context.invoked_subcommand not in ("score", "export"):
+        require_addresses()
 
 
 class ExportTarget(StrEnum):
@@ -112,7 +117,7 @@ def run_command(
     with listening():
         folder = run(load_recipe(recipe, set_ or []), _run_directory(recipe, output_dir), redo=redo)
     _print_tables(folder)
-    print(f"\nReport: {folder / 'report' / 'index.html'}")
+    say(f"\nReport: {folder / 'report' / 'index.html'}")
 
 
 def _stage_command(stage: str) -> Callable[..., None]:
@@ -195,11 +200,10 @@ def evaluate_command(
         if is_run(target):
             paths = evaluate_run(Path(target), question)
         else:
-            slug = re.sub(r"[^A-Za-z0-9._-]+", "-", target).strip("-.")
+            slug = re.sub(r"[^A-Za-z0-9._-]+", "-", target).strip("-.")[:100] or "model"
             paths = evaluate_model(target, output_dir or Path("evaluations") / slug, question)
-    wide = max(Console().width, 100)  # numbers are never cut off
-    Console(markup=False, width=wide).print(suite_table(paths))
-    print(f"\nResults: {paths[0].parent if not is_run(target) else Path(target) / 'suites'}")
+    show(suite_table(paths), width=max(Console().width, 100))  # numbers are never cut off
+    say(f"\nResults: {paths[0].parent if not is_run(target) else Path(target) / 'suites'}")
 
 
 def _require_fitting_options(
@@ -227,7 +231,6 @@ def score_command(
     metric: Annotated[MetricName, typer.Option(help="How to score.")],
 ) -> None:
     """Score another program's predictions: a JSON line per row, then the mean, 0 to 100."""
-    import json
     from dataclasses import asdict
 
     from warmup_distill.scoring.files import score_file
@@ -238,9 +241,9 @@ def score_command(
         line = asdict(row)
         if row.extracted is None:
             del line["extracted"]
-        print(json.dumps(line, ensure_ascii=False))
+        say_json(line)
     summary = asdict(estimate([row.value for row in rows]))
-    print(json.dumps({"metric": metric.value, "rows": len(rows)} | summary))
+    say_json({"metric": metric.value, "rows": len(rows)} | summary)
 
 
 @app.command("plan")
@@ -259,7 +262,7 @@ def plan_command(
     loaded = load_recipe(recipe, set_ or [])
     with listening():
         text, problems = plan(loaded, _run_directory(recipe, output_dir), measured=measure)
-    print(text)
+    say(text)
     if problems:
         raise typer.Exit(2)
 
@@ -273,9 +276,9 @@ def export_command(
     from warmup_distill.exporting import export_pairs
 
     path, written, left_out = export_pairs(folder, to.value)
-    print(f"{written} pairs written to {path}")
+    say(f"{written} pairs written to {path}")
     if left_out:
-        print(
+        say(
             f"{left_out} pairs left out: a side was cut off, and {to.value} would teach the "
             "student to stop there; or a control token stands in the text, which it would not "
             "read as text."
@@ -293,4 +296,4 @@ def _print_tables(folder: Path) -> None:
 
     wide = max(Console().width, WIDTH)  # numbers are never cut off
     for table in render_tables(folder):
-        Console(markup=False, width=wide).print(table)
+        show(table, width=wide)

@@ -3,18 +3,26 @@
 Exit codes: 0 done, 2 the user's input is wrong, 130 or 143 stopped by a signal, 1 anything else.
 """
 
+import errno
 import logging
 import os
 import sys
+import traceback
 
+from warmup_distill.cli import screen
 from warmup_distill.cli.commands import app
+from warmup_distill.cli.memory import is_out_of_memory
 from warmup_distill.errors import NumbersError, WarmupDistillError
+from warmup_distill.foreign.reading import is_full_disk, reason
 from warmup_distill.store.stopping import Stopped
-from warmup_distill.store.writing import is_full_disk
+
+NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What a file system says of a name that it can hold nothing under."""
 
 
 def main() -> None:
     """The console script."""
+    screen.guard()
     _quiet_libraries()
     try:
         app()
@@ -28,17 +36,30 @@ def main() -> None:
             128 + stopped.signal,
         )
     except Exception as error:
-        if not is_full_disk(error):
-            raise
-        _leave(
+        if getattr(error, "errno", None) in NO_SUCH_NAME:
+            _leave(f"error: {reason(error)}. Give another name.", 2)
+        _leave(_explained(error), 1)
+
+
+def _explained(error: Exception) -> str:
+    """What is no mistake in the input: one message where the system is at fault, not we."""
+    if is_full_disk(error):
+        return (
             f"the disk is full: {error}. Everything before is whole. Make room "
-            "(`warmup-distill plan` says how much) and give the same command again.",
-            1,
+            "(`warmup-distill plan` says how much) and give the same command again."
         )
+    if is_out_of_memory(error):
+        return (
+            f"there is not enough memory ({reason(error)}). Everything before is whole. "
+            "`warmup-distill plan` says what a run needs, and which settings lower it."
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"the system refuses: {error}. Everything before is whole."
+    return traceback.format_exc()
 
 
 def _leave(message: str, code: int) -> None:
-    print(message, file=sys.stderr)
+    screen.say(message, sys.stderr)
     raise SystemExit(code) from None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from warmup_distill.data.values import text_of
 from warmup_distill.errors import DataError
+from warmup_distill.foreign.showing import brief
 from warmup_distill.models.renderer import Renderer
 from warmup_distill.records import Prompt
 
@@ -24,7 +25,7 @@ def given_prompts(
     texts = _column("prompts", prompts)
     for number, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
-            raise DataError(f"prompts[{number}]: expected a text, got {text!r:.80}")
+            raise DataError(f"prompts[{number}]: expected a text, got {brief(text)}")
     if not texts:
         raise DataError("prompts: expected texts, but there are none.")
     good = _beside(texts, "references", references)

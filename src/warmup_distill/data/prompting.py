@@ -30,7 +30,7 @@ def read_prompts(
     if longest <= 0:
         raise DataError(
             f"completions of {max_new_tokens} tokens leave no room for prompts in the context of "
-            f"{context} tokens. Lower rollouts.max_new_tokens."
+            f"{context} tokens. Lower max_new_tokens."
         )
     rows = read_rows(source)
     prompts = []

@@ -1,21 +1,22 @@
 """Reading rows from the bundled problems, a local file, or a data set on the hub."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from warmup_distill.bundled.problems import Split, draw
+from warmup_distill.data.files import file_rows, mapping
 from warmup_distill.data.values import column_text, require_nothing_lost, text_of
 from warmup_distill.errors import DataError
+from warmup_distill.foreign.reading import reading
 from warmup_distill.recipe import BUNDLED_PROBLEMS, Source
 
+MOST_ROWS = 10_000_000
+"""Rows that are read at the most, since all are held in memory."""
 SPLITS: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
 
 
@@ -36,18 +37,20 @@ def read_rows(source: Source) -> list[Row]:
         DataError: the source is missing, empty, malformed (file and line are named), or has no
             such column.
     """
-    end = None if source.limit is None else source.skip + source.limit
+    end = source.skip + (source.limit or MOST_ROWS + 1)
     if source.dataset == BUNDLED_PROBLEMS:
         return list(islice(_bundled_rows(source), source.skip, end))
     origin = str(source.file or source.dataset)
     if source.file:
-        raw = _file_rows(source.file)
+        raw = file_rows(source.file)
     else:
         raw = read_dataset(str(source.dataset), source.dataset_config, source.split)
     rows = [
         _row(values, f"{origin}:{number}", f"{Path(origin).stem}-{number:06d}", source)
         for number, values in islice(enumerate(raw, start=1), source.skip, end)
     ]
+    if len(rows) > MOST_ROWS:
+        raise DataError(f"{origin} has more than {MOST_ROWS:,} rows: set `limit` to take some.")
     if not rows:
         raise DataError(
             f"expected rows in {origin} after the first {source.skip}, but there are none."
@@ -55,22 +58,6 @@ def read_rows(source: Source) -> list[Row]:
     _require_distinct_ids(rows, origin)
     _require_some(rows, origin, source)
     return rows
-
-
-def read_file(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """The rows of a file as they are, each with its place for messages.
-
-    Raises:
-        DataError: the file is missing or malformed.
-    """
-    for number, values in enumerate(_file_rows(path), start=1):
-        yield _mapping(values, where := f"{path}:{number}"), where
-
-
-def _mapping(values: Any, where: str) -> dict[str, Any]:
-    if not isinstance(values, dict):
-        raise DataError(f"{where}: expected an object with named columns, got {values!r:.80}")
-    return values
 
 
 def _require_distinct_ids(rows: list[Row], origin: str) -> None:
@@ -104,7 +91,7 @@ def _bundled_rows(source: Source) -> Iterator[Row]:
 
 
 def _row(values: Any, where: str, default_id: str, source: Source) -> Row:
-    values = _mapping(values, where)
+    values = mapping(values, where)
     text = column_text(values, source.prompt_column, where)
     if text is None:
         raise DataError(f"{where}: the prompt column `{source.prompt_column}` is empty.")
@@ -119,52 +106,12 @@ def _row(values: Any, where: str, default_id: str, source: Source) -> Row:
     )
 
 
-def _file_rows(path: Path) -> Iterable[Any]:
-    if not path.is_file():
-        there = "a folder" if path.is_dir() else "none"
-        raise DataError(f"expected a data file at {path}, but there is {there}. Check the path.")
-    if path.suffix == ".parquet":
-        try:
-            return pq.read_table(path).to_pylist()  # type: ignore[no-any-return]
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-    if path.suffix in (".jsonl", ".json"):
-        return _json_rows(path)
-    raise DataError(f"expected a .jsonl, .json or .parquet file, got {path}")
-
-
-def _json_rows(path: Path) -> Iterator[Any]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected UTF-8 text: {error}") from error
-    if path.suffix == ".json":
-        rows = _parse_json(text, str(path))
-        yield from rows if isinstance(rows, list) else [rows]
-        return
-    # split("\n"), for splitlines() would also cut inside strings, at U+2028 and the like.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield _parse_json(line, f"{path}:{number}")
-
-
-def _parse_json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: expected JSON: {error}") from error
-
-
-def read_dataset(name: str, config: str | None, split: str) -> Iterable[Any]:
+def read_dataset(name: str, config: str | None, split: str) -> Iterator[Any]:
     """The rows of a data set on the hub.
 
     Raises:
         DataError: it cannot be loaded.
     """
-    try:
-        return datasets.load_dataset(name, config, split=split)  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"the data set {name} (split {split}) cannot be loaded from the hub: "
-            f"{str(error).splitlines()[0]} Check the name and the connection, or name a file."
-        ) from error
+    what = f"the data set {name} (split {split}) cannot be loaded"
+    with reading(DataError, f"{what}. Check the name and the connection, or name a file"):
+        yield from datasets.load_dataset(name, config, split=split)

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from warmup_distill.errors import DataError
+from warmup_distill.foreign.showing import brief, listed
 from warmup_distill.recipe import Source
 
 CONTEXT = frozenset(
@@ -30,7 +31,7 @@ def text_of(value: Any, where: str, column: str) -> str | None:
         return _encodable(value, where, column) if value.strip() else None
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise DataError(
-            f"{where}: expected text in column `{column}`, or a number, got {value!r:.80}"
+            f"{where}: expected text in column `{column}`, or a number, got {brief(value)}"
         )
     if not math.isfinite(value):
         raise DataError(
@@ -59,7 +60,7 @@ def column_text(values: Mapping[str, Any], column: str | None, where: str) -> st
     if column not in values:
         raise DataError(
             f"{where}: expected a column `{column}`, but the columns are "
-            f"{', '.join(map(str, values))}. Name the right one in the recipe."
+            f"{listed(values)}. Name the right one in the recipe."
         )
     return text_of(values[column], where, column)
 
@@ -80,7 +81,8 @@ def require_nothing_lost(values: Mapping[str, Any], text: str, where: str, sourc
         system = " (or, if it is the same in every row, give it as prompts.system)"
         raise DataError(
             f"{where}: the column `{column}` looks like a part of the prompt, and no model would "
-            f"read it: {value!r:.80}. Name it in input_column, or in ignore_columns to leave it out"
+            f"read it: {brief(value)}. Name it in input_column, or in ignore_columns to leave it "
+            f"out"
             f"{system if str(column).lower().startswith('system') else ''}."
         )
 

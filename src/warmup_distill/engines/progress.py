@@ -5,6 +5,8 @@ from typing import Self
 
 from tqdm import tqdm
 
+from warmup_distill.foreign.showing import clean
+
 
 class Progress:
     """A progress bar over tokens that are drawn or checked.
@@ -21,7 +23,12 @@ class Progress:
         self._open = total
         # Every advance may be shown: a fast batch must not make the bar skip a slow one's.
         self._bar = tqdm(
-            total=total, desc=name, unit=" tokens", unit_scale=True, miniters=1, disable=not total
+            total=total,
+            desc=clean(name),
+            unit=" tokens",
+            unit_scale=True,
+            miniters=1,
+            disable=not total,
         )
 
     @property

@@ -1,5 +1,6 @@
 """From what a person asks to token ids, and from completion ids to what a person reads."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,12 +8,8 @@ from typing import Any
 
 from warmup_distill.errors import ModelError, RecipeError
 from warmup_distill.models.endings import continued
-from warmup_distill.models.limits import limited
+from warmup_distill.models.limits import objection
 from warmup_distill.models.renderer import PROBE, Format, Renderer
-from warmup_distill.models.templates import Turns
-
-LONGEST = 100_000
-"""Characters that a template may make of the probe."""
 
 
 def try_template(tokenizer: Any) -> None:
@@ -23,26 +20,19 @@ def try_template(tokenizer: Any) -> None:
     Raises:
         ModelError: it takes too much time or memory, or makes too much of little.
     """
-    if not tokenizer.chat_template:
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
         return
     asked = [{"role": "user", "content": PROBE}]
-    for turns in (asked, *continued(asked)):
-        if why := _objection(tokenizer, turns):
-            raise ModelError(
-                f"the chat template of {tokenizer.name_or_path} is not safe to use: {why}. Look at "
-                "it, and give the tokenizer another one."
-            )
-
-
-def _objection(tokenizer: Any, turns: Turns) -> str | None:
-    try:
-        with limited():
-            text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    except (TimeoutError, MemoryError) as error:
-        return str(error) or "it takes too much memory"
-    except Exception:  # a template is a program: it can raise anything
-        return None
-    return f"it makes {len(text)} characters of {len(PROBE)}" if len(text) > LONGEST else None
+    known = {**tokenizer.special_tokens_map, "add_generation_prompt": True}
+    questions = [known | {"messages": list(turns)} for turns in (asked, *continued(asked))]
+    if why := objection(str(template), json.dumps(questions, default=str)):
+        raise ModelError(
+            f"the chat template of {tokenizer.name_or_path} is not safe to use: {why}. Look at it, "
+            "and give the tokenizer another one."
+        )
 
 
 def encode_prompt(tokenizer: Any, text: str, format: Format) -> list[int]:

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from warmup_distill.errors import ModelError, RunError
+from warmup_distill.foreign.reading import reading
+from warmup_distill.models.examining import require_sane_numbers
 from warmup_distill.models.weights import require_matching
 from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.store.checking import faults, recorded
@@ -59,7 +62,8 @@ def _key(gguf: Path) -> str:
 
 def _convert(gguf: Path, folder: Path) -> None:
     source, file_name = str(gguf.parent), gguf.name
-    try:
+    with reading(ModelError, f"{gguf} cannot be read as a GGUF model"):
+        require_sane_numbers(_metadata(gguf), file_name)
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file_name)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
@@ -69,18 +73,22 @@ def _convert(gguf: Path, folder: Path) -> None:
             # Without this the model counts as quantized, and can be neither trained nor saved.
             quantization_config=GgufConfig(dequantize=True),
         )
-    except Exception as error:  # a reader of foreign bytes can raise anything
-        raise ModelError(f"{gguf} cannot be read as a GGUF model: {first_line(error)}") from error
-    model, report = loaded
-    require_matching(str(gguf), report)
-    _repair_pre_tokenizer(tokenizer, gguf)
-    tokenizer.model_max_length = model.config.max_position_embeddings
-    model.config._name_or_path = gguf.stem
+        model, report = loaded
+        require_matching(str(gguf), report)
+        _repair_pre_tokenizer(tokenizer, gguf)
+        tokenizer.model_max_length = model.config.max_position_embeddings
+        model.config._name_or_path = gguf.stem
     with whole_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         names = sorted(path.name for path in temporary.iterdir() if path.is_file())
         write_json(temporary / SEAL, recorded(temporary, names))
+
+
+def _metadata(gguf: Path) -> dict[str, Any]:
+    """The model's configuration as it stands in the file."""
+    found = load_gguf_checkpoint(str(gguf))  # type: ignore[no-untyped-call]
+    return dict(found["config"])
 
 
 def _require_whole(folder: Path, gguf: Path) -> None:
@@ -106,7 +114,3 @@ def _repair_pre_tokenizer(tokenizer: Any, gguf: Path) -> None:
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
             ]
         )
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

@@ -1,66 +1,62 @@
-"""A limit of time and memory around code that came with a model: its chat template.
+"""A chat template that came with a model, tried in a process of its own, which can be stopped.
 
-Templates run in a sandbox that keeps them from Python, but not from nested loops or long strings.
+Templates run in a sandbox that keeps them from Python, but not from nested loops, long strings or
+large powers; and no signal interrupts what runs in C.
 """
 
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator
+import functools
+import json
+import subprocess
+import sys
 from pathlib import Path
-from types import FrameType
 
-SECONDS = 10.0
+from warmup_distill.models import rendering
+
+SECONDS = 10
 MEMORY = 2**30
-"""Bytes on top of what the process has."""
+"""Bytes, Python included; Linux alone holds to it."""
+LONGEST = 100_000
+"""Characters that a template may make of a short question."""
+LONGEST_TEMPLATE = 2**20
+"""Characters of the template itself."""
 
 
-@contextlib.contextmanager
-def limited() -> Iterator[None]:
-    """Let the block take so much time and memory and no more.
+@functools.lru_cache
+def objection(template: str, questions: str) -> str | None:
+    """Why a template is not safe to use, or None. It is tried once, which takes 0.1 seconds.
 
-    Where the system has no such limits, or outside the main thread, there are none.
+    That it fails by itself is no objection: it may refuse a question.
 
-    Raises:
-        TimeoutError: it takes longer.
-        MemoryError: it takes more.
+    Args:
+        template: Jinja, as `transformers` reads it.
+        questions: JSON, a list of what it is rendered with, one after the other.
     """
-    with _time_limit(), _memory_limit():
-        yield
-
-
-@contextlib.contextmanager
-def _time_limit() -> Iterator[None]:
-    if not hasattr(signal, "setitimer") or threading.current_thread() != threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"it took longer than {SECONDS:.0f} seconds")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    if len(template) > LONGEST_TEMPLATE:
+        return f"it has {len(template):,} characters itself"
+    request = {
+        "path": sys.path,
+        "template": template,
+        "questions": json.loads(questions),
+        "seconds": SECONDS,
+        "memory": MEMORY,
+    }
     try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(Path(rendering.__file__))],
+            input=json.dumps(request).encode(),
+            capture_output=True,
+            timeout=SECONDS,
+            start_new_session=True,  # Ctrl-C is ours
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"it took longer than {SECONDS} seconds"
+    return _judged(done.returncode, done.stdout)
 
 
-@contextlib.contextmanager
-def _memory_limit() -> Iterator[None]:
-    statistics = Path("/proc/self/statm")  # Linux alone
-    if not statistics.exists():
-        yield
-        return
-    import resource
-
-    pages = int(statistics.read_text(encoding="ascii").split()[0])
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = pages * resource.getpagesize() + MEMORY
-    bounds = [wanted, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
-    resource.setrlimit(resource.RLIMIT_AS, (min(bounds), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+def _judged(code: int, said: bytes) -> str | None:
+    if code == rendering.TOO_LARGE:
+        return "it takes too much memory"
+    if code != 0:
+        return f"Python ends with {code} while it runs"
+    return f"it makes {int(said):,} characters of few" if int(said) > LONGEST else None

@@ -20,8 +20,12 @@ from transformers import (
 )
 
 from warmup_distill.errors import ModelError
+from warmup_distill.foreign.reading import reading, stays_inside, what_is_at
+from warmup_distill.foreign.showing import brief
 from warmup_distill.models.chat import try_template
-from warmup_distill.models.gguf import converted, first_line
+from warmup_distill.models.examining import examine
+from warmup_distill.models.gguf import converted
+from warmup_distill.models.renderer import PROBE
 from warmup_distill.models.weights import require_matching
 from warmup_distill.store.fingerprints import content
 
@@ -47,12 +51,14 @@ def locate(name: str) -> str:
         return str(_bundled(name))
     if name.startswith("package:"):
         return str(converted(_package_file(name)))
-    path = Path(name).expanduser()
+    with reading(ModelError, f"{name}: expected the name of a model"):
+        path = Path(name).expanduser()
+        found = what_is_at(path)
     if path.suffix == ".gguf":
         return str(converted(_existing(path, name)))
-    if path.is_dir():
+    if found == "a folder":
         return str(path)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.exists():
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or found != "none":
         _existing(path / "config.json", name)
     return name
 
@@ -93,19 +99,30 @@ def context_of(config: PretrainedConfig) -> int:
 
 def load_generation_config(name: str) -> GenerationConfig | None:
     """The generation configuration that comes with a model, if one does."""
-    try:
-        return GenerationConfig.from_pretrained(locate(name))
-    except OSError:
-        return None
+    where = locate(name)
+    with reading(ModelError, f"{name}: its generation configuration cannot be read"):
+        try:
+            config = GenerationConfig.from_pretrained(where)
+        except OSError:
+            return None
+    ends = config.eos_token_id
+    if not all(isinstance(end, int) for end in (ends if isinstance(ends, list) else [ends or 0])):
+        raise ModelError(
+            f"{name}: expected an id or a list of ids as eos_token_id in the generation "
+            f"configuration, got {brief(ends)}."
+        )
+    return config
 
 
 def load_tokenizer(name: str) -> Any:
     """The tokenizer of a model, padding on the left.
 
     Raises:
-        ModelError: it cannot be found, or its chat template is not safe to use.
+        ModelError: it cannot be found, fails on a text, or its chat template is not safe to use.
     """
     tokenizer = _load(AutoTokenizer, name, padding_side="left")
+    with reading(ModelError, f"the tokenizer of {name} fails on a short text"):
+        tokenizer.decode(tokenizer(PROBE)["input_ids"])
     try_template(tokenizer)
     return tokenizer
 
@@ -179,14 +196,13 @@ def device() -> torch.device:
 
 def _load(kind: Any, name: str, **arguments: Any) -> Any:
     where = locate(name)
-    try:
+    with reading(
+        ModelError,
+        f"{name} cannot be loaded: expected the name of a model on the hub, a folder with "
+        "config.json, tokenizer and safetensors weights, or a .gguf file. The loader says",
+    ):
+        examine(where)
         return kind.from_pretrained(where, trust_remote_code=False, **arguments)
-    except Exception as error:  # a loader of foreign files can raise anything
-        raise ModelError(
-            f"{name} cannot be loaded: expected the name of a model on the hub, a folder with "
-            f"config.json, tokenizer and safetensors weights, or a .gguf file. The loader says: "
-            f"{first_line(error)}"
-        ) from error
 
 
 def _bundled(name: str) -> Path:
@@ -197,16 +213,21 @@ def _bundled(name: str) -> Path:
 
 
 def _existing(path: Path, name: str) -> Path:
-    if not path.exists():
-        raise ModelError(f"{name}: expected a model at {path}, but nothing is there.")
+    with reading(ModelError, f"{name}: expected a model at {path}"):
+        found = what_is_at(path)
+    if found != "a file":
+        there = "nothing is there" if found == "none" else f"there is {found}"
+        raise ModelError(f"{name}: expected a model at {path}, but {there}.")
     return path
 
 
 def _package_file(name: str) -> Path:
     """`package:NAME/FILE` is a file inside an installed Python package; it is not imported."""
     package, _, file = name.removeprefix("package:").partition("/")
+    if not stays_inside(file):
+        raise ModelError(f"{name}: expected package:NAME/FILE.gguf with a file of that package.")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or not spec.submodule_search_locations:
         raise ModelError(
             f"{name}: the Python package {package} is not installed. "
             f"Install it with: pip install {package.replace('_', '-')}"

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from warmup_distill.errors import ModelError, RecipeError
+from warmup_distill.foreign.showing import brief
 from warmup_distill.models.endings import Ending, turn_ending
 from warmup_distill.models.templates import Turns, encode_as_text, render_ids, require_free_names
 
@@ -92,7 +93,7 @@ class Renderer:
         if whole := self._whole(ids, text):
             raise ModelError(
                 f"the tokenizer of {self.tokenizer.name_or_path} cannot write {whole[0]!r} as "
-                f"text, which is in {text!r:.80}. Leave such texts out."
+                f"text, which is in {brief(text)}. Leave such texts out."
             )
         return ids
 

@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from warmup_distill.errors import ModelError, RecipeError
+from warmup_distill.foreign.reading import reading
 
 Turns = Sequence[Mapping[str, str]]
 
@@ -73,14 +74,11 @@ def encode_as_text(tokenizer: Any, text: str, control: Iterable[str]) -> list[in
 def _render(
     tokenizer: Any, turns: Turns, settings: Mapping[str, Any], opened: bool, **how: Any
 ) -> Any:
-    try:
+    with reading(ModelError, "the tokenizer's chat template fails on a prompt"):
         template = pinned(tokenizer.get_chat_template())
         return tokenizer.apply_chat_template(
             list(turns), chat_template=template, add_generation_prompt=opened, **how, **settings
         )
-    except Exception as error:  # a template is a program: it can raise anything
-        why = str(error) or type(error).__name__
-        raise ModelError(f"the tokenizer's chat template fails on a prompt: {why}") from error
 
 
 def pinned(template: str) -> str:

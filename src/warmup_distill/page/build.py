@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from warmup_distill.foreign.showing import clean
 from warmup_distill.page import axes, words
 from warmup_distill.page.cards import VERDICTS, margin_edges
 from warmup_distill.page.charts import Chart
@@ -104,7 +105,7 @@ def _environment() -> jinja2.Environment:
 
 def _printable(value: Any) -> Any:
     """Every value that a template prints passes here; markup of our own stays as it is."""
-    return words.clean(value) if isinstance(value, str) and type(value) is not Markup else value
+    return clean(value) if isinstance(value, str) and type(value) is not Markup else value
 
 
 def _asset(name: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from warmup_distill.engines.mismatch import margins
-from warmup_distill.page.words import clean
+from warmup_distill.foreign.showing import clean
 from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.scoring.answers import is_right
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from warmup_distill.errors import RunError
+from warmup_distill.foreign.reading import reading
 from warmup_distill.page.words import count
 from warmup_distill.store.artifacts import read_json
 
@@ -94,13 +95,9 @@ def caption(rows: Sequence[TableRow]) -> str:
 
 def _row(model: str, path: Path) -> TableRow:
     result = read_json(path)
-    try:
+    what = f"{path} is no result of an evaluation by this program"
+    with reading(RunError, f"{what}. Put back a copy of it, or move it away if it is yours"):
         return _of(model, result)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"{path} is no result of an evaluation by this program ({error!r}). Put back a copy of "
-            "it, or move it away if it is yours."
-        ) from error
 
 
 def _of(model: str, result: dict[str, Any]) -> TableRow:

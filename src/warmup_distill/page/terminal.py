@@ -6,11 +6,12 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from warmup_distill.foreign.showing import clean
 from warmup_distill.page.contrasts import Contrast
 from warmup_distill.page.findings import Finding, findings
 from warmup_distill.page.measures import MEASURES, Measure
 from warmup_distill.page.table import TableRow, caption, table_rows
-from warmup_distill.page.words import clean, decimal
+from warmup_distill.page.words import decimal
 
 WIDTH = 80
 """Columns of a terminal that hold every table whole."""

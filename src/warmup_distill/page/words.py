@@ -1,27 +1,9 @@
 """Text and numbers as the page shows them."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
-
-# Control characters but tab and newline, marks that turn the reading direction, and surrogates,
-# which UTF-8 cannot hold. A model can write any of them; a page that shows them can be made to
-# look like another one.
-_UNSAFE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
-
-def clean(text: str) -> str:
-    """The text without characters that hide or reorder what is read.
-
-    Example:
-        >>> clean("a\\x1b[31mb\\u202ec\\n")
-        'a[31mbc\\n'
-    """
-    return _UNSAFE.sub("", text)
 
 
 def count(value: int) -> str:

@@ -12,6 +12,8 @@ from warmup_distill.data.prompting import read_prompts
 from warmup_distill.data.sources import read_rows
 from warmup_distill.engines.paths import path_ahead
 from warmup_distill.errors import ModelError, WarmupDistillError
+from warmup_distill.foreign.reading import reading
+from warmup_distill.foreign.showing import brief
 from warmup_distill.models.chat import decode_prompt
 from warmup_distill.models.loading import causal_config, context_of
 from warmup_distill.models.vocabulary import Vocabulary
@@ -20,8 +22,8 @@ from warmup_distill.recipe import Benchmark, Source
 from warmup_distill.records import Prompt
 from warmup_distill.stages.evaluate import require_gold
 from warmup_distill.stages.models_ahead import require_models
+from warmup_distill.stages.rows_ahead import require_rows
 from warmup_distill.stages.session import Session
-from warmup_distill.training.data import require_rows_to_train
 
 Found = TypeVar("Found")
 
@@ -110,8 +112,8 @@ def gather(session: Session) -> Facts:
     facts.attempt(lambda: require_folder(session.folder))
     facts.attempt(lambda: require_fitting(session))
     if facts.data:
-        count = len(facts.data.prompts)
-        facts.attempt(lambda: require_rows_to_train(recipe.distill, count))
+        prompts = facts.data.prompts
+        facts.attempt(lambda: require_rows(session, prompts))
         facts.first_prompt = decode_prompt(session.tokenizer, facts.data.prompts[0].prompt_ids)
     for one in recipe.evaluate.benchmarks:
         found = facts.attempt(lambda one=one: _read_benchmark(session, one))  # type: ignore[misc]
@@ -123,12 +125,9 @@ def gather(session: Session) -> Facts:
 def model_facts(name: str) -> ModelFacts:
     """The size of a model; its weights are not touched."""
     config = causal_config(name)
-    try:
+    kind = brief(config.model_type)
+    with reading(ModelError, f"{name} is no causal language model of a known kind ({kind})"):
         return _facts(name, config)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{name} is no causal language model of a known kind ({config.model_type}): {error}"
-        ) from error
 
 
 def _facts(name: str, config: Any) -> ModelFacts:

@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
+from warmup_distill.foreign.showing import clean
 from warmup_distill.models.loading import UNBOUNDED
-from warmup_distill.page.words import clean, count, duration
+from warmup_distill.page.words import count, duration
 from warmup_distill.pipeline import stages_of
 from warmup_distill.planning.estimates import Tokens, disk, memory, tokens
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts, gather
@@ -33,8 +34,10 @@ def plan(recipe: Recipe, folder: Path, *, measured: bool) -> tuple[str, list[str
     session = Session(folder, recipe)
     facts = gather(session)
     lines = [f"plan for {folder}", "", *_models(facts), *_data(facts), *_stages(session, facts)]
+    counted = None
     if facts.data and facts.vocabulary and facts.teacher and facts.student:
-        counted = tokens(recipe, facts, session.renderer)
+        counted = facts.attempt(lambda: tokens(recipe, facts, session.renderer))
+    if counted:
         lines += _sizes(recipe, facts, counted, folder)
         if measured and not facts.problems:
             costs = facts.attempt(lambda: measure(session, facts))

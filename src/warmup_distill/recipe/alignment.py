@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from warmup_distill.recipe.section import Section, unit
+from warmup_distill.recipe.section import ModelName, Section, unit
 
 
 class RolloutsSection(Section):
@@ -14,7 +14,7 @@ class RolloutsSection(Section):
     """Prompts to roll out, from the first on; all if absent. Distillation uses all of them."""
     num_samples: int = Field(8, ge=1, le=1024, json_schema_extra=unit("completions"))
     """N, completions drawn from the student for each prompt."""
-    margin_threshold: float = Field(4.0, gt=0, json_schema_extra=unit("nats"))
+    margin_threshold: float = Field(4.0, gt=0, le=1000, json_schema_extra=unit("nats"))
     """η: a token mismatches when log q − log p is strictly greater. Higher: fewer pairs."""
     max_new_tokens: int = Field(256, ge=1, json_schema_extra=unit("tokens"))
     """Longest completion; longer ones are cut off and marked, never given an end."""
@@ -43,7 +43,7 @@ class PairsSection(Section):
     """For prompts with an answer: the chosen side must be right, or not worse than the rejected."""
     rouge_l: Literal["not_worse"] | None = None
     """For prompts with a reference: the chosen side's Rouge-L must not be below the rejected's."""
-    reward_model: str | None = None
+    reward_model: ModelName | None = None
     """A sequence-classification model (hub name or folder) that must score chosen higher."""
     min_reward_gain: float = Field(0.0, ge=0, json_schema_extra=unit("reward"))
     """By how much the chosen side's reward must be greater (strictly) than the rejected's."""

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from warmup_distill.recipe.section import Section, unit
+from warmup_distill.recipe.section import OnDisk, Section, unit
 
 BUNDLED_PROBLEMS = "bundled:problems"
+MOST_PROBLEMS = 50_000
 
 
 class Source(Section):
@@ -17,7 +18,7 @@ class Source(Section):
     A column `id`, where there is one, names the rows; else their numbers do.
     """
 
-    file: Path | None = None
+    file: Annotated[Path, OnDisk] | None = None
     """A local .jsonl, .json or .parquet file, relative to where the command runs."""
     dataset: str | None = None
     """A data set on the hub by name, or `bundled:problems`."""
@@ -54,6 +55,11 @@ class Source(Section):
             raise ValueError("expected exactly one of `file` and `dataset`")
         if self.dataset == BUNDLED_PROBLEMS and self.limit is None:
             raise ValueError("`limit` is required: the bundled problems never end")
+        if self.dataset == BUNDLED_PROBLEMS and self.skip + (self.limit or 0) > MOST_PROBLEMS:
+            raise ValueError(
+                f"`skip` and `limit` reach beyond {MOST_PROBLEMS:,} bundled problems: take fewer, "
+                "or other ones by another `seed`"
+            )
         return self
 
 

@@ -1,6 +1,7 @@
 """Reading a recipe: YAML in, a validated `Recipe` out, or one message with everything wrong."""
 
 import difflib
+import math
 import re
 import typing
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from warmup_distill.errors import RecipeError
+from warmup_distill.foreign.reading import read_text, reading
+from warmup_distill.foreign.showing import brief
 from warmup_distill.recipe.whole import Recipe
 
 SYNONYMS = {
@@ -20,21 +23,49 @@ SYNONYMS = {
 }  # fmt: skip
 """What else the field calls some of our names."""
 
+MOST_CHARACTERS = 2**18
+"""Of a recipe; the longest in use has a few thousand."""
+MOST_NODES = 10_000
+"""Keys and values of a recipe, with every alias written out."""
+MOST_FAULTS = 20
+"""Faults that a message names."""
+MOST_SAID = 1000
+"""Characters of what the YAML reader says."""
+MOST_KEY = 80
+"""Characters of a key in a message."""
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, except that a key given twice is an error."""
+
+class _RecipeLoader(yaml.SafeLoader):
+    """YAML's safe loader, except that a key given twice is an error, and so is too much of all."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _size(node, {}) > MOST_NODES:
+            raise yaml.YAMLError(f"expected up to {MOST_NODES:,} values, aliases written out")
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, typing.Hashable) and key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice (line {line})"
-                )
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"expected a name as key, got {brief(key)} (line {line})")
+            if key in seen:
+                raise yaml.YAMLError(f"the key {brief(key)} is given twice (line {line})")
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _size(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node is, with every alias written out."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # met again below, it holds itself
+        below = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            below = [part for pair in below for part in pair]
+        known[id(node)] = 1 + sum(_size(one, known) for one in below)
+    return known[id(node)]
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -49,15 +80,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             the recipe are named at once.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"expected a recipe (YAML, UTF-8) at {path}, but it cannot be read: {error}"
-        ) from error
-    values = _parse(text, str(path))
+    what = f"expected a recipe (YAML, UTF-8) at {path}, but it cannot be read"
+    values = _parse(read_text(path, RecipeError, what, most=MOST_CHARACTERS), str(path))
     if not isinstance(values, dict):
-        raise RecipeError(f"{path}: expected a mapping such as `teacher: …`, got {values!r:.80}")
+        raise RecipeError(f"{path}: expected a mapping such as `teacher: …`, got {brief(values)}")
     for override in overrides:
         _apply(values, override)
     return validate(values, str(path))
@@ -68,7 +94,9 @@ def validate(values: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {explain(detail)}" for detail in error.errors()]
+        faults = error.errors()
+        lines = [f"  {explain(detail)}" for detail in faults[:MOST_FAULTS]]
+        lines += [f"  and {len(faults) - MOST_FAULTS} more"] if faults[MOST_FAULTS:] else []
         raise RecipeError("\n".join([f"{where} is not a valid recipe:", *lines])) from error
 
 
@@ -79,10 +107,12 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def _parse(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)  # derives from SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise RecipeError(f"{where} does not parse as YAML: {error}") from error
+    with reading(RecipeError, f"{where} does not parse as YAML"):
+        try:
+            return yaml.load(text, Loader=_RecipeLoader)  # derives from SafeLoader
+        except yaml.YAMLError as error:  # says in several lines what and where
+            said = str(error)[:MOST_SAID]
+            raise RecipeError(f"{where} does not parse as YAML: {said}") from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -104,19 +134,21 @@ def _place(target: Any, key: str, override: str) -> str | int:
         return key
     if not isinstance(target, list):
         raise RecipeError(f"--set {override}: what comes before {key} is not a section or a list")
-    if not key.isdecimal() or int(key) >= len(target):
+    if not key.isdecimal() or len(key) > 9 or int(key) >= len(target):
         raise RecipeError(
-            f"--set {override}: expected a number from 0 to {len(target) - 1}, got {key}"
+            f"--set {override}: expected a number from 0 to {len(target) - 1}, got {brief(key)}"
         )
     return int(key)
 
 
 def explain(detail: ErrorDetails, model: type[BaseModel] = Recipe) -> str:
     """One fault of a recipe, or of one of its sections, in a line."""
-    where = ".".join(str(part) for part in detail["loc"])
+    where = ".".join(str(part)[:MOST_KEY] for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         known = _fields_at(detail["loc"][:-1], model)
-        hint = _nearest(str(detail["loc"][-1]), known) or f"known keys: {', '.join(known)}"
+        hint = (
+            _nearest(str(detail["loc"][-1])[:MOST_KEY], known) or f"known keys: {', '.join(known)}"
+        )
         return f"{where}: unknown key; {hint}"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
@@ -124,10 +156,10 @@ def explain(detail: ErrorDetails, model: type[BaseModel] = Recipe) -> str:
         return f"{where}: {message}" if where else message
     if detail["type"] == "missing":
         return f"{where}: required, but missing"
-    given = f"{where}: {message}, got {detail['input']!r:.80}"
+    given = f"{where}: {message}, got {brief(detail['input'])}"
     if detail["type"] == "literal_error":
         choices = [part.strip(" '") for part in re.split(",| or ", detail["ctx"]["expected"])]
-        question = _nearest(str(detail["input"]), choices)
+        question = _nearest(brief(detail["input"]).strip("'"), choices)
         return f"{given}; {question}" if question else given
     return given
 

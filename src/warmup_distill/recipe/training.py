@@ -10,7 +10,7 @@ from warmup_distill.recipe.section import Section, unit
 class LoraSection(Section):
     """Low-rank adapters by `peft`, merged into the weights at the end of the stage."""
 
-    r: int = Field(16, ge=1, json_schema_extra=unit("rank"))
+    r: int = Field(16, ge=1, le=4096, json_schema_extra=unit("rank"))
     """Rank of the adapters."""
     lora_alpha: float = Field(32.0, gt=0, json_schema_extra=unit("1"))
     """Scale of the adapters' output, before it is divided by `r`."""

@@ -7,16 +7,16 @@ from pydantic import Field, model_validator
 from warmup_distill.recipe.alignment import PairsSection, ReportSection, RolloutsSection
 from warmup_distill.recipe.data import BUNDLED_PROBLEMS, EvaluateSection, PromptsSection
 from warmup_distill.recipe.distillation import CutSection, DistillSection
-from warmup_distill.recipe.section import Section, unit
+from warmup_distill.recipe.section import ModelName, Section, unit
 from warmup_distill.recipe.training import WarmupSection
 
 
 class Recipe(Section):
     """Everything a run depends on."""
 
-    teacher: str
+    teacher: ModelName
     """`bundled:teacher`, a hub name, a folder, a .gguf file, or `package:NAME/FILE.gguf`."""
-    student: str
+    student: ModelName
     """As `teacher`; the model to make ready and to distil into."""
     seed: int = Field(0, ge=0, lt=2**31, json_schema_extra=unit("seed"))
     """Of sampling and training; the same recipe and seed give the same rollouts and pairs."""

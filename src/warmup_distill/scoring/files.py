@@ -7,8 +7,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from warmup_distill.data.sources import read_file
+from warmup_distill.data.files import read_file
 from warmup_distill.errors import DataError
+from warmup_distill.foreign.showing import brief, listed
 from warmup_distill.scoring.metrics import METRICS, Gold
 
 
@@ -40,7 +41,7 @@ def score_file(path: Path, metric: str) -> Iterator[RowScore]:
         if prediction is None:
             raise DataError(
                 f"{where}: expected a column `prediction` that holds a text, but the columns are "
-                f"{', '.join(values)}."
+                f"{listed(values)}."
             )
         scored = METRICS[metric](prediction, read_gold(values, where))
         name = read_text(values, "id", where)
@@ -58,18 +59,18 @@ def read_gold(values: dict[str, Any], where: str) -> Gold:
     Raises:
         DataError: nothing, or it is not of the expected form.
     """
-    listed = values.get("references")
-    if listed is None:
-        listed = [] if values.get("reference") is None else [values["reference"]]
-    if not isinstance(listed, list):
-        raise DataError(f"{where}: expected a list of texts in `references`, got {listed!r:.80}")
-    texts = [text_of(one, "references", where) for one in listed]
+    given = values.get("references")
+    if given is None:
+        given = [] if values.get("reference") is None else [values["reference"]]
+    if not isinstance(given, list):
+        raise DataError(f"{where}: expected a list of texts in `references`, got {brief(given)}")
+    texts = [text_of(one, "references", where) for one in given]
     references = [text for text in texts if text is not None]
     answer = read_text(values, "answer", where)
     if answer is None and not references:
         raise DataError(
             f"{where}: expected `reference`, `references` or `answer` to have a value, but the "
-            f"columns are {', '.join(values)}."
+            f"columns are {listed(values)}."
         )
     return Gold(references=references, answer=answer)
 
@@ -96,7 +97,7 @@ def text_of(value: Any, name: str, where: str) -> str | None:
     number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     if not number or not math.isfinite(value):
         raise DataError(
-            f"{where}: expected text or a finite number in `{name}`, got {value!r:.80}. Write as "
+            f"{where}: expected text or a finite number in `{name}`, got {brief(value)}. Write as "
             "text what the prediction shall be held to."
         )
     return str(int(value)) if value == int(value) else f"{Decimal(str(value)):f}"

@@ -20,8 +20,7 @@ from warmup_distill.store.artifacts import read_parts
 from warmup_distill.training.completions import StudentShare
 from warmup_distill.training.data import (
     completion_rows,
-    prompt_rows,
-    reference_rows,
+    known_rows,
     require_rows_to_train,
     teacher_completions,
 )
@@ -90,8 +89,7 @@ def _rows(
     session: Session, section: DistillSection, prompts: Sequence[Prompt]
 ) -> list[dict[str, Any]]:
     """Ids of prompts and completions, from where the recipe says."""
-    completions = section.completions
-    if completions.source == "teacher":
+    if section.completions.source == "teacher":
         found = teacher_completions(
             session.teacher,
             session.vocabulary,
@@ -104,8 +102,7 @@ def _rows(
             seed=session.recipe.seed,
         )
         return completion_rows(prompts, found, section.max_length)
-    make = prompt_rows if completions.student_share == 1 else reference_rows
-    return make(prompts, session.renderer, section.max_length)
+    return known_rows(section, prompts, session.renderer)
 
 
 def _teacher(session: Session) -> list[Any]:

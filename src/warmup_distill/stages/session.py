@@ -77,6 +77,11 @@ class Session:
             [load_generation_config(name) for name in names.values()],
         )
 
+    def require_one_vocabulary(self) -> None:
+        """Raise a ModelError unless both models read the same tokens and the same prompts."""
+        for read in ("vocabulary", "tokenizer"):  # each holds both models to one another
+            getattr(self, read)
+
     @cached_property
     def context(self) -> int:
         """Tokens that both models can read."""

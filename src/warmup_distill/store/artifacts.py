@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warmup_distill.errors import RunError
+from warmup_distill.foreign.reading import reading, require_file
 from warmup_distill.store.writing import replacing
 
 Record = TypeVar("Record")
@@ -73,7 +74,11 @@ def read_records(path: Path, record_type: type[Record]) -> list[Record]:
         RunError: it cannot be read, or holds something else.
     """
     fields = dataclasses.fields(record_type)  # type: ignore[arg-type]
-    try:
+    what = (
+        f"{path} should be a Parquet file of {record_type.__name__} records that this program wrote"
+    )
+    with reading(RunError, f"{what}, but cannot be read. {REMEDY} The reader says"):
+        require_file(path)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             there = file.schema_arrow
             expected = [
@@ -84,11 +89,6 @@ def read_records(path: Path, record_type: type[Record]) -> list[Record]:
             _require_types(there, expected)
             table = file.read(columns=[column.name for column in expected])
         return [record_type(**row) for row in table.to_pylist()]
-    except Exception as error:  # a reader of foreign bytes can raise anything
-        raise RunError(
-            f"{path} should be a Parquet file of {record_type.__name__} records that this program "
-            f"wrote, but cannot be read ({_first_line(error)}). {REMEDY}"
-        ) from error
 
 
 def _require_types(there: pa.Schema, expected: Sequence[pa.Field]) -> None:
@@ -164,13 +164,10 @@ def read_json(path: Path) -> Any:
     Raises:
         RunError: it cannot be read.
     """
-    try:
+    what = f"{path} should be a JSON file that this program wrote, but cannot be read. {REMEDY}"
+    with reading(RunError, f"{what} The reader says"):
+        require_file(path)
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(
-            f"{path} should be a JSON file that this program wrote, but cannot be read "
-            f"({_first_line(error)}). {REMEDY}"
-        ) from error
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
@@ -184,7 +181,8 @@ def read_log(path: Path) -> list[dict[str, float]]:
     """
     if not path.is_file():
         return []
-    try:
+    what = f"{path} should be the log of a training, but cannot be read. {REMEDY} The reader says"
+    with reading(RunError, what):
         text = path.read_text(encoding="utf-8")
         lines = [line for line in text.splitlines() if line]
         rows = map(json.loads, lines) if path.suffix == ".jsonl" else json.loads(text)
@@ -192,11 +190,6 @@ def read_log(path: Path) -> list[dict[str, float]]:
         if all(_is_numbers(row) for row in rows):
             return rows
         raise ValueError("a row that is none")
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise RunError(
-            f"{path} should be the log of a training, but cannot be read ({_first_line(error)}). "
-            f"{REMEDY}"
-        ) from error
 
 
 def _is_numbers(row: Any) -> bool:
@@ -205,7 +198,3 @@ def _is_numbers(row: Any) -> bool:
         and "step" in row
         and all(value is None or isinstance(value, int | float) for value in row.values())
     )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().split("\n")[0]

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from warmup_distill.errors import RunError
+from warmup_distill.foreign.showing import brief
 from warmup_distill.store.artifacts import write_json
 from warmup_distill.store.leaves import HOLDER, LOCK, MANIFEST
 from warmup_distill.store.removing import remove_empty, remove_files
@@ -89,6 +90,6 @@ def _lock(folder: Path) -> FileLock:
 def _who(holder: Path) -> str:
     try:
         who = json.loads(holder.read_text(encoding="utf-8"))
-        return f"process {int(who['process'])} on {who['host']!r:.80}"
+        return f"process {int(who['process'])} on {brief(who['host'])}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

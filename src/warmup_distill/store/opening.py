@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warmup_distill.errors import RunError
+from warmup_distill.foreign.showing import brief
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.reading import dump_recipe, load_recipe
 from warmup_distill.store.artifacts import read_notes, write_json, write_text
@@ -116,7 +117,7 @@ def review_run(
     stale = readers(changed) if former else _other(manifest.entries, known)
     damaged = {stage: lines for stage, lines in manifest.faults(stages).items() if lines}
     redone = {*stale, *following(damaged)}.intersection(manifest.entries)
-    differences = [f"{key}: {there!r} there, {here!r} here"
+    differences = [f"{key}: {brief(there)} there, {brief(here)} here"
                    for key, (there, here) in changed.items()]  # fmt: skip
     if redone.intersection(stale) and not changed:
         before = manifest.contents

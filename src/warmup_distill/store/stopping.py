@@ -13,7 +13,7 @@ from types import FrameType
 _asked: int | None = None
 
 
-class Stopped(Exception):  # noqa: N818 — not an error: what was asked for
+class Stopped(BaseException):  # not an Exception: nothing that catches faults may hold it up
     """Work stopped at a place where it can go on; `signal` says by what."""
 
     def __init__(self, number: int) -> None:

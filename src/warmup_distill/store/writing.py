@@ -5,7 +5,6 @@ a symbolic link, and nothing that is not ours makes room.
 """
 
 import contextlib
-import errno
 import os
 import re
 import secrets
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from warmup_distill.errors import RunError
+from warmup_distill.foreign.reading import is_full_disk
 
 TEMPORARY = re.compile(r"\.warmup-distill-[0-9a-f]{16}\.tmp")
 """Names that only this program gives, to what is not whole yet."""
@@ -97,12 +97,6 @@ def in_words(path: Path) -> Iterator[None]:
             f"{path} cannot be written: {error.strerror or error}. Make it writable, or name "
             "another folder."
         ) from error
-
-
-def is_full_disk(error: Exception) -> bool:
-    """Libraries that write for us say it in their own exceptions."""
-    number = getattr(error, "errno", None)
-    return number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
 
 
 def _temporary_beside(path: Path) -> Path:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from warmup_distill.bundled.problems import draw
-from warmup_distill.data.sources import read_dataset, read_file
+from warmup_distill.data.files import read_file
+from warmup_distill.data.sources import read_dataset
 from warmup_distill.errors import DataError
+from warmup_distill.foreign.reading import reading
 from warmup_distill.scoring.files import read_gold, read_text
 from warmup_distill.scoring.metrics import Gold
 
@@ -171,15 +173,19 @@ def _file_row(values: Any, where: str) -> SuiteRow:
 
 def _hub_rows(hub: HubSet) -> Iterator[SuiteRow]:
     for number, values in enumerate(read_dataset(hub.name, hub.config, hub.split)):
-        reference = values[hub.reference]
-        extra = values.get(hub.input) if hub.input else None
-        prompt = values[hub.prompt] + (f"\n\n{extra}" if extra else "")
-        yield SuiteRow(
-            row_id=str(number),
-            prompt=prompt,
-            input=extra or None,
-            gold=Gold(
-                references=reference if isinstance(reference, list) else [reference],
-                answer=values[hub.answer] if hub.answer else None,
-            ),
-        )
+        with reading(DataError, f"{hub.name}, row {number}, is not as expected"):
+            yield _hub_row(hub, number, values)
+
+
+def _hub_row(hub: HubSet, number: int, values: Any) -> SuiteRow:
+    reference = values[hub.reference]
+    extra = values.get(hub.input) if hub.input else None
+    return SuiteRow(
+        row_id=str(number),
+        prompt=values[hub.prompt] + (f"\n\n{extra}" if extra else ""),
+        input=extra or None,
+        gold=Gold(
+            references=reference if isinstance(reference, list) else [reference],
+            answer=values[hub.answer] if hub.answer else None,
+        ),
+    )

@@ -67,9 +67,7 @@ def evaluate_suite(
     """
     new_tokens = longest(profile, suite)
     profile = replace(profile, max_new_tokens=new_tokens)
-    prompts = [encode(renderer, profile, row, suite.ask) for row in rows]
-    context = context_of(model.config)
-    kept = _fitting(rows, prompts, profile, context - new_tokens)
+    prompts, kept = put(renderer, profile, suite, rows, context_of(model.config))
     engine = TransformersEngine(model, model, vocabulary, batch_tokens, progress.advance)
     drawn = draw(
         engine,
@@ -107,6 +105,22 @@ def evaluate_suite(
 def longest(profile: Profile, suite: Suite) -> int:
     """Tokens of a completion at the most."""
     return profile.max_new_tokens or suite.max_new_tokens
+
+
+def put(
+    renderer: Renderer, profile: Profile, suite: Suite, rows: Sequence[SuiteRow], context: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Ids of every prompt, and of as much of it as a model is asked.
+
+    Args:
+        context: tokens that the model reads.
+
+    Raises:
+        DataError: a prompt and its completion do not fit into it.
+    """
+    profile = replace(profile, max_new_tokens=longest(profile, suite))
+    prompts = [encode(renderer, profile, row, suite.ask) for row in rows]
+    return prompts, _fitting(rows, prompts, profile, context - longest(profile, suite))
 
 
 def response(tokenizer: Any, ids: Sequence[int]) -> str:

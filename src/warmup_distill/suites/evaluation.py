@@ -9,8 +9,10 @@ from typing import Any
 from warmup_distill.engines.drawing import forget
 from warmup_distill.engines.progress import Progress
 from warmup_distill.errors import DataError, RunError
+from warmup_distill.foreign.showing import brief
 from warmup_distill.models.loading import (
     DType,
+    context_of,
     identity,
     load_config,
     load_generation_config,
@@ -30,7 +32,7 @@ from warmup_distill.store.manifest import Manifest
 from warmup_distill.store.removing import sweep
 from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.suites.catalogue import SEVEN, SUITES, SuiteRow, read_suite
-from warmup_distill.suites.evaluating import SuitePrediction, evaluate_suite, longest
+from warmup_distill.suites.evaluating import SuitePrediction, evaluate_suite, longest, put
 from warmup_distill.suites.profiles import PROFILES, Profile, renderer_of
 
 logger = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ def ask(
     names = list(SEVEN) if suites == "all" else [name.strip() for name in suites.split(",")]
     for name in names:
         if name not in SUITES:
-            raise DataError(f"expected suites from {', '.join(SUITES)} or all, got {name!r}.")
+            raise DataError(f"expected suites from {', '.join(SUITES)} or all, got {brief(name)}.")
     chosen = PROFILES[profile]
     if max_new_tokens is not None:
         chosen = replace(chosen, max_new_tokens=max_new_tokens)
@@ -223,9 +225,12 @@ def _evaluate(
     question: Question,
 ) -> None:
     renderer = renderer_of(question.profile, load_tokenizer(name), **question.chat)
+    config = load_config(name)
     vocabulary = shared_vocabulary(
-        renderer, renderer, {"model": load_config(name)}, [load_generation_config(name)]
+        renderer, renderer, {"model": config}, [load_generation_config(name)]
     )
+    for suite, some in rows.items():  # what does not fit is found before anything is drawn
+        put(renderer, question.profile, SUITES[suite], some, context_of(config))
     model = load_model(name, question.dtype)
     profile = question.profile
     most = sum(len(some) * longest(profile, SUITES[suite]) for suite, some in rows.items())

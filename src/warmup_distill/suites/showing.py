@@ -7,6 +7,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from warmup_distill.errors import RunError
+from warmup_distill.foreign.reading import reading
 from warmup_distill.store.artifacts import read_json
 
 
@@ -24,8 +26,9 @@ def suite_table(paths: Sequence[Path]) -> Table:
         )
     for path in paths:
         result = read_json(path)
-        for metric, score in result["scores"].items():
-            table.add_row(*_cells(path, result, metric, score))
+        with reading(RunError, f"{path} is no result of a suite"):
+            for metric, score in result["scores"].items():
+                table.add_row(*_cells(path, result, metric, score))
     return table
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import PreTrainedModel, set_seed
 
 from warmup_distill.errors import RecipeError
+from warmup_distill.foreign.showing import brief
 from warmup_distill.recipe import LoraSection
 
 
@@ -34,7 +35,7 @@ def with_adapters(model: PreTrainedModel, peft_config: Any, seed: int) -> Any:
     if not isinstance(peft_config, PeftConfig):
         raise RecipeError(
             "peft_config: expected one of peft's, such as LoraConfig(r=16), got "
-            f"{peft_config!r:.80}"
+            f"{brief(peft_config)}"
         )
     set_seed(seed)
     try:

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from warmup_distill.errors import RunError
+from warmup_distill.foreign.showing import brief
 from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.store.checking import recorded
 from warmup_distill.store.hashing import facts
@@ -113,7 +114,9 @@ def _fault(checkpoint: Path, files: Mapping[str, Any]) -> str | None:
 def _require_same(theirs: Mapping[str, Any], ours: Mapping[str, Any], checkpoint: Path) -> None:
     keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
     if keys:
-        lines = [f"  {key}: {theirs.get(key)!r} there, {ours.get(key)!r} here" for key in keys]
+        lines = [
+            f"  {key}: {brief(theirs.get(key))} there, {brief(ours.get(key))} here" for key in keys
+        ]
         raise RunError(
             "\n".join(
                 [

@@ -37,6 +37,19 @@ def prompt_rows(
     return completion_rows(prompts, nothing, max_length)
 
 
+def known_rows(
+    section: DistillSection, prompts: Sequence[Prompt], renderer: Renderer
+) -> list[dict[str, Any]]:
+    """The rows of a distillation as they are before anything is drawn.
+
+    Raises:
+        DataError: nothing fits.
+    """
+    drawn = section.completions.source == "teacher" or section.completions.student_share == 1
+    make = prompt_rows if drawn else reference_rows
+    return make(prompts, renderer, section.max_length)
+
+
 def completion_rows(
     prompts: Sequence[Prompt], completions: dict[str, list[int]], max_length: int
 ) -> list[dict[str, Any]]:
