@@ -7,6 +7,7 @@ gradients: what is claimed holds for any weights. Claims about learning use the 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the imports that read it: no test uses the network
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # as the program sets it, before it imports
 
 import pytest
 import torch

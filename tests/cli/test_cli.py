@@ -153,7 +153,7 @@ MISTAKES = [
     (_long_prompt, "but at most 224 fit (context 256, of which 32 are for the completion)"),
     (_prompt_longer_than_allowed, "max_prompt_tokens 3"),
     (_other_tokenizer, "need the same tokenizer, but id"),
-    (_no_chat_template, "the student's tokenizer has no chat template"),
+    (_no_chat_template, "has none. Give it one, or take plain text (prompts.format: text)"),
     (_no_weights, "expected weights as *.safetensors"),
     (_no_model, "./nothing-here: expected a model at"),
     (_no_such_hub_model, "nobody/nothing cannot be loaded"),

@@ -18,11 +18,11 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from warmup_distill.engines.branches import grow_branches
 from warmup_distill.engines.decode import Row
-from warmup_distill.errors import ModelError
+from warmup_distill.errors import ModelError, NumbersError
 from warmup_distill.models.miniature import miniature
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.tree.model import TreeModel
-from warmup_distill.tree.packed import PackedModel, gather_logprobs
+from warmup_distill.tree.packed import PackedModel, gather_logprobs, require_finite
 from warmup_distill.tree.plain import Habits, PlainModel
 
 logger = logging.getLogger(__name__)
@@ -103,9 +103,12 @@ def _of_miniature(config: PretrainedConfig) -> Path | None:
     except Exception as error:  # a family's code can raise anything of a changed configuration
         logger.debug("no miniature of %s: %s", config.model_type, error)
         return None
-    if small is None or _Alone(small, _whole_vocabulary(small)).fault_of_running():
+    try:
+        if small is None or _Alone(small, _whole_vocabulary(small)).fault_of_running():
+            return None
+        return _find(small, Path(why=None))
+    except NumbersError:  # its random weights overflow, which says nothing of the real ones
         return None
-    return _find(small, Path(why=None))
 
 
 @torch.no_grad()
@@ -197,6 +200,8 @@ class _Alone:
         """What is wrong with one way of running the model, or None."""
         try:
             found, expected = compare()
+        except NumbersError:  # the weights are broken, whichever way they are run
+            raise
         except Exception as error:  # whatever a family's code raises is the answer
             return f"{type(error).__name__}: {(str(error) or 'no words').splitlines()[0]}"
         difference = (found - expected).abs()
@@ -210,7 +215,7 @@ class _Alone:
         ids = torch.tensor(sequence, device=self.model.device)
         self.model(input_ids=ids[None, :1])  # what depends on lengths starts anew
         logits = self.model(input_ids=ids[None]).logits[0, :-1, : self.vocabulary.size]
-        return gather_logprobs(logits.float(), ids[1:])
+        return require_finite(gather_logprobs(logits.float(), ids[1:]))
 
 
 def _whole_vocabulary(model: PreTrainedModel) -> Vocabulary:

@@ -106,10 +106,11 @@ def evaluate_run(run: Path, question: Question) -> list[Path]:
 
 
 def _models(run: Path) -> dict[str, str]:
-    """Teacher, student, and what the complete stages of a run have made, as they left it."""
+    """Teacher, student, and the run's own models: those of complete stages as they left them."""
     recipe, manifest = load_recipe(run / "recipe.yaml"), Manifest(run)
-    made = [stage for stage in ("cut", "warmup", "control", "distill") if manifest.complete(stage)]
-    manifest.require_intact(made)
+    stages = ("cut", "warmup", "control", "distill")
+    made = [stage for stage in stages if (run / stage / "config.json").is_file()]
+    manifest.require_intact([stage for stage in stages if manifest.complete(stage)])
     found = {"teacher": recipe.teacher} | ({} if recipe.cut else {"student": recipe.student})
     names = {"student" if stage == "cut" else stage: str(run / stage) for stage in made}
     return found | names
