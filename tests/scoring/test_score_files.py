@@ -67,10 +67,17 @@ def test_null_and_nan_are_nothing(tmp_path: Path) -> None:
         {"id": None, "prediction": "a", "reference": nothing, "references": None, "answer": "a"},
         {"id": nothing, "prediction": "a", "references": [nothing, "a"]},
         {"prediction": "4", "references": [3, 4.0]},
+        {"prediction": "a", "references": nothing, "reference": "a", "answer": ""},
     ]
     found = list(score_file(write(tmp_path / "made.jsonl", rows), "exact_match"))
-    assert [row.value for row in found] == [100, 100, 100]
-    assert [row.id for row in found] == ["made-000001", "made-000002", "made-000003"]
+    assert [row.value for row in found] == [100] * 4
+    assert [row.id for row in found] == [f"made-00000{number}" for number in (1, 2, 3, 4)]
+
+
+def test_an_empty_prediction_is_a_wrong_answer_and_not_a_mistake(tmp_path: Path) -> None:
+    file = write(tmp_path / "made.jsonl", [{"prediction": "", "answer": "4"}])
+    for metric in ("boxed", "gsm8k_strict", "rouge_l", "exact_match", "math_verify"):
+        assert [row.value for row in score_file(file, metric)] == [0]
 
 
 def test_an_id_given_twice_names_the_first_row_alone(tmp_path: Path) -> None:
@@ -87,13 +94,22 @@ def test_an_id_given_twice_names_the_first_row_alone(tmp_path: Path) -> None:
         ({"prediction": "a"}, "expected `reference`, `references` or `answer`"),
         ({"prediction": "a", "answer": None}, "expected `reference`, `references` or `answer`"),
         ({"prediction": "a", "answer": float("nan")}, "expected `reference`, `references`"),
-        ({"prediction": ["a"], "reference": "a"}, "finite number in `prediction`, got \\['a'\\]"),
-        ({"prediction": "a", "answer": True}, "finite number in `answer`, got True"),
-        ({"prediction": "a", "answer": float("inf")}, "finite number in `answer`, got inf"),
+        (
+            {"prediction": ["a"], "reference": "a"},
+            "expected text in column `prediction`, or a number, got \\['a'\\]",
+        ),
+        (
+            {"prediction": "a", "answer": True},
+            "expected text in column `answer`, or a number, got True",
+        ),
+        (
+            {"prediction": "a", "answer": float("inf")},
+            "expected text in column `answer`, or a finite number, got inf",
+        ),
         ({"prediction": "a", "references": "a"}, "expected a list of texts"),
-        ({"prediction": "a", "references": [["a"]]}, "finite number in `references`"),
-        ({"id": ["a"], "prediction": "a", "answer": "a"}, "finite number in `id`"),
-        ({"prediction": "\ud800", "answer": "a"}, "`prediction` is not valid Unicode"),
+        ({"prediction": "a", "references": [["a"]]}, "expected text in column `references`"),
+        ({"id": ["a"], "prediction": "a", "answer": "a"}, "expected text in column `id`"),
+        ({"prediction": "\ud800", "answer": "a"}, "column `prediction` is not valid Unicode"),
         ("text", "expected an object with named columns"),
     ],
 )
