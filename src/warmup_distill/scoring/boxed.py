@@ -4,6 +4,7 @@ The places and their order are Qwen2.5-Math's (arXiv:2409.12122); what stands th
 """
 
 import re
+from collections.abc import Iterator
 
 _BEFORE, _HOPE = "final answer is $", "$. I hope"
 _BOX = re.compile(r"\\?(?:boxed|fbox) ?(?=\{)|\\(?:boxed|fbox)(?![a-z])")
@@ -12,6 +13,7 @@ _WITHOUT_BRACES = re.compile(r"(?:(?!\\[\])])[^$\n])*")
 _BETWEEN_BOXES = re.compile(
     r"(?:[ $\\()\[\]{}]|text)*(?:,|and\b|or\b)(?:[ $\\()\[\]{},]|and\b|or\b)*(?:\w ?= ?)?"
 )
+_CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's marks, as in `2*3=<<2*3=6>>6`
 _PHRASE = re.compile(r"answer is\b", re.IGNORECASE)
 _MATHEMATICS = re.compile(
     r"\$\$((?:(?!\$\$).)+)\$\$"
@@ -20,7 +22,7 @@ _MATHEMATICS = re.compile(
     r"|\\\(((?:(?!\\\(|\\\)).)*)\\\)",
     re.DOTALL,
 )
-_GOES_ON = re.compile(r"\s*(?:,|and\b|or\b)")
+_GOES_ON = re.compile(r" ?(?:, ?(?:and\b|or\b)?|and\b|or\b) ?(?:[$\d(-]|\\[(\[])")
 _SENTENCE = re.compile(r"[^\n]*?(?=\.(?:\s|\Z)|\n|\Z)")
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _LAST = re.compile(rf"(?:(?<![\w)\]}}])-)?(?:{_NUMBER})(?: ?/ ?\d+)?(?: ?\\?%)?")
@@ -29,15 +31,22 @@ _LAST = re.compile(rf"(?:(?<![\w)\]}}])-)?(?:{_NUMBER})(?: ?/ ?\d+)?(?: ?\\?%)?"
 def boxed_answer(output: str) -> str | None:
     """The final answer of an output as it stands there, without the dollars around it.
 
-    The first that applies: `final answer is $…$. I hope`; the last `\\boxed`, or several that make
-    a list; what follows the last `answer is`; the last number, with the formula that it is part
-    of. None where there is none of them.
+    The first that applies: `final answer is $…$. I hope`; the last `\\boxed`; what follows the last
+    `answer is`; the last number, with the formula that it is part of. None where there is none of
+    them.
     """
-    for place in (_before_hope, _last_boxes, _after_phrase, _last_number):
+    output = _CALCULATOR.sub("", output)
+    for place in (_before_hope, _last_box, _after_phrase, _last_number):
         answer = place(output)
         if answer is not None:
             return bare(answer)
     return None
+
+
+def boxed_list(output: str) -> str | None:
+    """What the last boxes of an output list, as in `\\boxed{1}` and `\\boxed{2}`, or None."""
+    boxes = [*_boxes_from_the_last(output)]
+    return ", ".join(map(bare, reversed(boxes))) if len(boxes) > 1 else None
 
 
 def bare(answer: str) -> str:
@@ -55,17 +64,19 @@ def _before_hope(output: str) -> str | None:
     return output.split(_BEFORE, 1)[1].split(_HOPE, 1)[0]
 
 
-def _last_boxes(output: str) -> str | None:
-    contents: list[str] = []
-    after = len(output)
+def _last_box(output: str) -> str | None:
+    return next(_boxes_from_the_last(output), None)
+
+
+def _boxes_from_the_last(output: str) -> Iterator[str]:
+    """The content of the last box, and of those before it that are joined to it as a list is."""
+    after = None
     for box in reversed([*_BOX.finditer(output)]):
-        content, end = _box(output, box.end(), after)
-        between = " ".join(output[end:after].split())
-        if contents and not _BETWEEN_BOXES.fullmatch(between):
-            break
-        contents.append(content)
+        content, end = _box(output, box.end(), len(output) if after is None else after)
+        if after is not None and not _BETWEEN_BOXES.fullmatch(" ".join(output[end:after].split())):
+            return
+        yield content
         after = box.start()
-    return ", ".join(dict.fromkeys(reversed(contents))) if contents else None
 
 
 def _box(output: str, start: int, end: int) -> tuple[str, int]:

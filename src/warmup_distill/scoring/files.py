@@ -1,13 +1,12 @@
 """Scores of predictions that another program made."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from warmup_distill.data.files import read_file
+from warmup_distill.data.values import text_of
 from warmup_distill.errors import DataError
 from warmup_distill.foreign.showing import brief, listed
 from warmup_distill.scoring.metrics import METRICS, Gold
@@ -44,7 +43,9 @@ def score_file(path: Path, metric: str) -> Iterator[RowScore]:
                 f"{listed(values)}."
             )
         scored = METRICS[metric](prediction, read_gold(values, where))
-        name = read_text(values, "id", where)
+        name = values.get("id")
+        if not isinstance(name, str):  # which is kept as it is
+            name = read_text(values, "id", where)
         if name is None or name in known:
             name = f"{path.stem}-{number:06d}"
         known.add(name)
@@ -60,13 +61,13 @@ def read_gold(values: dict[str, Any], where: str) -> Gold:
         DataError: nothing, or it is not of the expected form.
     """
     given = values.get("references")
-    if given is None:
+    if given is None or given != given:  # NaN, where another program left a gap
         given = [] if values.get("reference") is None else [values["reference"]]
     if not isinstance(given, list):
         raise DataError(f"{where}: expected a list of texts in `references`, got {brief(given)}")
-    texts = [text_of(one, "references", where) for one in given]
+    texts = [_text(one, where, "references") for one in given]
     references = [text for text in texts if text is not None]
-    answer = read_text(values, "answer", where)
+    answer = read_text(values, "answer", where) or None
     if answer is None and not references:
         raise DataError(
             f"{where}: expected `reference`, `references` or `answer` to have a value, but the "
@@ -81,35 +82,10 @@ def read_text(values: dict[str, Any], name: str, where: str) -> str | None:
     Raises:
         DataError: it holds neither text nor a number.
     """
-    return text_of(values.get(name), name, where)
+    return _text(values.get(name), where, name)
 
 
-def text_of(value: Any, name: str, where: str) -> str | None:
-    """A text or a number as text: `4.0` is `4` as in any answer, and NaN is nothing, as in pandas.
-
-    Raises:
-        DataError: it is neither.
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, str):
-        return _encodable(value, name, where)
-    number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):
-        raise DataError(
-            f"{where}: expected text or a finite number in `{name}`, got {brief(value)}. Write as "
-            "text what the prediction shall be held to."
-        )
-    return str(int(value)) if value == int(value) else f"{Decimal(str(value)):f}"
-
-
-def _encodable(text: str, name: str, where: str) -> str:
-    """JSON can name halves of characters, which can neither be compared nor shown."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{where}: the text in `{name}` is not valid Unicode (a lone surrogate at character "
-            f"{error.start}). Mend the row, or leave it out."
-        ) from error
-    return text
+def _text(value: Any, where: str, name: str) -> str | None:
+    """As `text_of`, but an empty text is one: a model can answer nothing."""
+    text = text_of(value, where, name)
+    return "" if text is None and isinstance(value, str) else text

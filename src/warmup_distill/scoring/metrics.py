@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from warmup_distill.errors import DataError
 from warmup_distill.scoring.answers import comparable, flexible_answer, strict_answer
-from warmup_distill.scoring.boxed import bare, boxed_answer
+from warmup_distill.scoring.boxed import bare, boxed_answer, boxed_list
 from warmup_distill.scoring.math_strings import between_dollars, last_boxed, same_string
 from warmup_distill.scoring.mathematics.equality import same_answer
 from warmup_distill.scoring.qwen import qwen_answer, same_by_qwen, tidy
@@ -56,8 +56,13 @@ def _gsm8k(extract: Callable[[str], str | None]) -> Callable[[str, Gold], Scored
 
 def _boxed(prediction: str, gold: Gold) -> Scored:
     found = boxed_answer(prediction)
-    right = found is not None and same_answer(found, bare(_alone(gold.final())))
-    return Scored(value=100.0 * right, extracted=found)
+    expected = bare(_alone(gold.final()))
+    if found is not None and same_answer(found, expected):
+        return Scored(value=100.0, extracted=found)
+    listed = boxed_list(prediction)
+    if listed is not None and same_answer(listed, expected):
+        return Scored(value=100.0, extracted=listed)
+    return Scored(value=0.0, extracted=found)
 
 
 def _boxed_qwen(prediction: str, gold: Gold) -> Scored:

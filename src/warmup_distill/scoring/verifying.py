@@ -41,7 +41,8 @@ def verified_output(output: str, answer: str | None, solution: str | None) -> tu
     """
     if solution is not None and last_boxed(solution) is not None:
         return _verifier.compare(solution, output)
-    return _verifier.compare(f"${answer if answer is not None else solution}$", output)
+    alone = answer if answer is not None else solution or ""
+    return _verifier.compare(f"${' '.join(alone.split())}$", output)
 
 
 class _Verifier:

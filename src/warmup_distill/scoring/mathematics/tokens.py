@@ -37,6 +37,7 @@ _TOKEN = re.compile(
     r"|(?P<sign><=|>=|!=|==|\*\*|\S)",
     re.DOTALL,
 )
+_ONE_CHARACTER = re.compile("[¼-¾⅐-⅞]|[⁰¹²³⁴-⁹⁻]+|(?P<below>[₀-₉]+)")
 _DIGITS_ALONE = re.compile(r"[^\d.]")
 _WORD = re.compile(r"[^\W\d_]+(?:[.'-]+[^\W\d_]+)*\.?")
 _JOINED = (
@@ -65,11 +66,21 @@ def tokenize(text: str, *, thousands: bool = True) -> Tokens:
         thousands: whether `1,234` is one number. Within brackets it is two, as in `(20,100)`,
             unless the second could not be a number by itself, as in `(1,000)`.
     """
-    digits = "".join(str(unicodedata.decimal(c, c)) if c > "\x7f" else c for c in text)
-    text = " ".join(digits.translate(CHARACTERS).split())
+    text = _ONE_CHARACTER.sub(_spelled, text)
+    text = "".join(str(unicodedata.decimal(c, c)) if c > "\x7f" else c for c in text)
+    text = " ".join(text.translate(CHARACTERS).split())
     for pattern, replacement in _JOINED:
         text = pattern.sub(replacement, text)
     return tuple(_tokens(text, thousands))
+
+
+def _spelled(found: re.Match[str]) -> str:
+    """`x¹⁰` as `x^{10}`, `x₁` as `x_{1}`, and `⅞` as `\\frac{7}{8}`."""
+    plain = unicodedata.normalize("NFKC", found[0])
+    above, slash, below = plain.partition("\N{FRACTION SLASH}")
+    if slash:
+        return f"\\frac{{{above}}}{{{below}}}"
+    return f"{'_' if found['below'] else '^'}{{{plain}}}"
 
 
 def _tokens(text: str, thousands: bool) -> Iterator[str]:

@@ -30,7 +30,7 @@ _MULTIPLES = {
     "dozen": "12", "hundred": "100", "thousand": "1000", "million": "1000000",
     "billion": "1000000000", "trillion": "1000000000000",
 }  # fmt: skip
-_POWER = re.compile(r"\^ (?:\{ )?(-? ?\d+)(?: \})?|\\frac|[/*(){}-]")
+_POWER = re.compile(r"\^ (?:\{ )?(-? ?\d)(?: \})?(?!\d)|\\frac|[/*(){}-]")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _measures(tokens: Tokens) -> Iterator[tuple[str, int]]:
         if word in _MEASURES:
             after = _POWER.match(" ".join(tokens[place + 1 : place + 5]))
             written = int(after[1].replace(" ", "")) if after and after[1] else power
-            yield _MEASURES[word], written
+            yield from ((part, written) for part in _MEASURES[word].split("/"))
             power = 1
 
 
