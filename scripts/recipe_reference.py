@@ -22,6 +22,9 @@ Generated from `src/warmup_distill/recipe/` by `python scripts/recipe_reference.
 A recipe is a YAML file. It is validated as a whole before anything is loaded; an unknown key is an
 error. `--set section.key=value` overrides a field on the command line. The resolved recipe is
 saved as `recipe.yaml` in the run directory.
+
+In every field, a whole number is at most 2,147,483,647, and a decimal number 0 or from 1e-12 to
+1e12 in size; a recipe has at most 10,000 values, aliases written out.
 """
 
 SIGNS = {Ge: "≥", Gt: ">", Le: "≤", Lt: "<"}

@@ -160,3 +160,11 @@ def test_a_prompt_that_does_not_fit_is_named(tmp_path: Path) -> None:
     question = ask("vicuna", "clean", None, tmp_path, None, 16384, "float32")
     with pytest.raises(DataError, match=r"the prompt v1 has \d+ tokens"):
         evaluate_model("bundled:student", tmp_path / "out", question)
+
+
+def test_a_prompt_that_does_not_fit_is_found_before_any_suite_is_evaluated(tmp_path: Path) -> None:
+    write(tmp_path / "vicuna.jsonl", [{"id": "v1", "prompt": "word " * 900, "reference": "a"}])
+    question = ask("problems,vicuna", "clean", 5, tmp_path, 8, 16384, "float32")
+    with pytest.raises(DataError, match=r"the prompt v1 has \d+ tokens"):
+        evaluate_model("bundled:student", tmp_path / "out", question)
+    assert not list((tmp_path / "out").rglob("*.parquet"))

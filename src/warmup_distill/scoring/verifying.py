@@ -78,13 +78,14 @@ class _Verifier:
     def _ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """The process's answer; None where it ended instead."""
         process = self._running()
-        assert process.stdin and process.stdout
+        asked, answers = process.stdin, process.stdout
+        assert asked and answers
         try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
+            asked.write(json.dumps(request) + "\n")
+            asked.flush()
         except BrokenPipeError:
             return None
-        line = process.stdout.readline()
+        line = answers.readline()
         return json.loads(line) if line else None
 
     def _running(self) -> subprocess.Popen[str]:
@@ -97,8 +98,9 @@ class _Verifier:
             text=True, encoding="utf-8", start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))},
         )  # fmt: skip
-        assert self.process.stdout
-        if self.process.stdout.readline() != "ready\n":
+        answers = self.process.stdout
+        assert answers
+        if answers.readline() != "ready\n":
             raise RunError(
                 "math-verify cannot be started. `python -m warmup_distill.scoring.verifier` says "
                 "why; or take another metric."
