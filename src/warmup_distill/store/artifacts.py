@@ -100,6 +100,8 @@ def _require_types(there: pa.Schema, expected: Sequence[pa.Field]) -> None:
 
 def read_notes(path: Path) -> dict[str, str]:
     """The notes of a Parquet file; none if it is not there or cannot be read."""
+    if not path.is_file():
+        return {}
     try:
         metadata = pq.read_schema(path).metadata or {}
         return {key.decode(): value.decode() for key, value in metadata.items()}

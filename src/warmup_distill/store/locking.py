@@ -1,7 +1,6 @@
 """One process per folder."""
 
 import contextlib
-import json
 import logging
 import os
 import platform
@@ -12,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from warmup_distill.errors import RunError
 from warmup_distill.foreign.showing import brief
-from warmup_distill.store.artifacts import write_json
+from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.store.leaves import HOLDER, LOCK, MANIFEST
 from warmup_distill.store.removing import remove_empty, remove_files
 from warmup_distill.store.stopping import leave_if_asked
@@ -89,7 +88,7 @@ def _lock(folder: Path) -> FileLock:
 
 def _who(holder: Path) -> str:
     try:
-        who = json.loads(holder.read_text(encoding="utf-8"))
+        who = read_json(holder)
         return f"process {int(who['process'])} on {brief(who['host'])}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (RunError, ValueError, KeyError, TypeError):
         return "another process"
