@@ -111,6 +111,9 @@ def tiny(family: str, changes: dict[str, Any], seed: int) -> PreTrainedModel:
         for weights in model.parameters():
             if weights.dim() > 1:
                 weights.normal_(0, 1.3 * math.prod(weights.shape[1:]) ** -0.5)
+        embeddings = model.get_input_embeddings()
+        if getattr(embeddings, "padding_idx", None) is not None:
+            embeddings.weight[embeddings.padding_idx] = 0.0  # as it is made, and loaded by some
     return model.eval()
 
 
@@ -375,6 +378,7 @@ LEFT_OUT = {
     "cpmant": "reads its prompt in both directions",
     "prophetnet": "predicts several tokens ahead by streams of its own",
     "xlnet": "reads in permuted order",
+    "xlm": "counts its text by padding tokens, so that a drawn one changes what came before it",
     "reformer": "hashes tokens into buckets with random numbers",
     "git": "captions of pictures", "mllama": "pictures", "emu3": "pictures", "fuyu": "pictures",
     "phi4_multimodal": "pictures and speech", "got_ocr2": "pictures",
