@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+MOST = 2**31 - 1  # of anything that is counted
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe in YAML.")]
 Overrides = Annotated[
     list[str] | None,
@@ -160,14 +161,17 @@ def evaluate_command(
     profile: Annotated[
         ProfileName, typer.Option(help="The papers' protocol, or chat template and greedy.")
     ] = ProfileName.CLEAN,
-    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each suite.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=MOST, help="Rows of each suite.")] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The suites' files; the hub if absent.")
     ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest completion; the profile's if absent.")
+        int | None,
+        typer.Option(min=1, max=MOST, help="Longest completion; the profile's if absent."),
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens in memory together.")] = 16384,
+    batch_tokens: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Tokens in memory together.")
+    ] = 16384,
     dtype: Annotated[DTypeName, typer.Option(help="Of the weights.")] = DTypeName.FLOAT32,
     set_: Overrides = None,
     output_dir: OutputDir = None,

@@ -1,5 +1,6 @@
 """What a section of the recipe is, and how large its values may be."""
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,7 +58,8 @@ def _within_reason(value: Any) -> Any:
     if isinstance(value, int) and abs(value) > LARGEST:
         raise ValueError(f"expected a whole number up to {LARGEST:,}, got {brief(value)}")
     if isinstance(value, float):
-        if value and not SMALLEST_DECIMAL <= abs(value) <= LARGEST_DECIMAL:
+        finite = math.isfinite(value)  # else it is refused in other words
+        if value and finite and not SMALLEST_DECIMAL <= abs(value) <= LARGEST_DECIMAL:
             raise ValueError(
                 f"expected 0 or a number from {SMALLEST_DECIMAL:g} to {LARGEST_DECIMAL:g}, "
                 f"got {value:g}"
