@@ -142,6 +142,31 @@ def test_what_the_system_refuses_is_said_in_a_sentence(
     assert found == code and said in shown and "Traceback" not in shown
 
 
+@pytest.mark.parametrize("option", ["--limit", "--max-new-tokens", "--batch-tokens"])
+def test_no_number_of_the_command_line_can_be_extreme(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in ("0", "9" * 30, "9" * 5000, "1e9"):
+        arguments = ["evaluate", "bundled:student", "--suite", "problems", option, value]
+        code, shown = outcome(arguments, monkeypatch, capsys)
+        assert code == 2 and "Traceback" not in shown
+
+
+@pytest.mark.parametrize(("name", "place"), [("../student", "student"), ("..", "model")])
+def test_results_of_a_model_stay_below_their_folder(
+    name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    parent = tmp_path if name == "../student" else tmp_path / "up"
+    shutil.copytree(BUNDLED / "student", parent / "student" if parent == tmp_path else parent)
+    (parent / "here").mkdir()
+    monkeypatch.chdir(parent / "here")
+    arguments = ["evaluate", name, "--suite", "problems", "--limit", "1", "--max-new-tokens", "4"]
+    code, _ = outcome(arguments, monkeypatch, capsys)
+    results = list(tmp_path.rglob("problems-clean.json"))
+    assert code == 0 and results == [parent / f"here/evaluations/{place}/problems-clean.json"]
+
+
 def test_a_message_ends_somewhere(capsys: pytest.CaptureFixture[str]) -> None:
     screen.say("x" * 10**6)
     assert len(capsys.readouterr().out) < 21_000

@@ -30,7 +30,6 @@ Overrides = Annotated[
 OutputDir = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Run directory; runs/<recipe name> if absent.")
 ]
-
 Redo = Annotated[
     bool,
     typer.Option("--redo", help="Follow a recipe that has changed: do again what depends on it."),
@@ -169,9 +168,7 @@ def evaluate_command(
         int | None,
         typer.Option(min=1, max=MOST, help="Longest completion; the profile's if absent."),
     ] = None,
-    batch_tokens: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Tokens in memory together.")
-    ] = 16384,
+    batch_tokens: Annotated[int, typer.Option(min=1, max=MOST, help="Tokens at once.")] = 16384,
     dtype: Annotated[DTypeName, typer.Option(help="Of the weights.")] = DTypeName.FLOAT32,
     set_: Overrides = None,
     output_dir: OutputDir = None,
