@@ -45,6 +45,12 @@ def close(found: Any, expected: Tensor) -> None:
     torch.testing.assert_close(torch.as_tensor(found), expected, atol=1e-4, rtol=0)
 
 
+def same_gradient(found: Tensor, expected: Any) -> None:
+    """To the rounding of sums in another order: a small share of the largest part of a gradient."""
+    scale = max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, atol=5e-4 * scale, rtol=0)
+
+
 @settings(max_examples=25, deadline=None)
 @given(grove=groves, chunk=st.sampled_from([1, 8, 10_000]), data=st.data())
 @pytest.mark.parametrize("kind", KINDS)
@@ -244,7 +250,7 @@ def test_packed_chunked_divergences_have_the_value_and_gradients_of_full_logits(
     expected.backward()
     torch.testing.assert_close(fast, expected, atol=1e-4, rtol=1e-5)
     for name, parameter in student.named_parameters():
-        torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-4, rtol=1e-4)
+        same_gradient(gradients[name], parameter.grad)
 
 
 def test_blocks_of_log_probabilities_have_the_gradients_of_all_at_once(
