@@ -32,7 +32,7 @@ from warmup_distill.models.loading import (
 from warmup_distill.models.weights import stored_dtype
 from warmup_distill.planning.page import plan
 from warmup_distill.scoring.reward import RewardModel
-from warmup_distill.stages.models_ahead import require_models
+from warmup_distill.stages.models_ahead import expected_path, require_models
 
 Tensors = dict[str, torch.Tensor]
 
@@ -183,6 +183,14 @@ def test_a_plan_says_how_each_model_is_run(tmp_path: Path) -> None:
     page, _ = plan(small_recipe(), tmp_path / "run", measured=False)
     assert page.count("; token tree") == 2
     assert str(path_ahead(load_config("bundled:student"))) == "token tree"
+
+
+def test_a_path_that_a_miniature_cannot_tell_is_said_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("warmup_distill.engines.paths._ahead", {})
+    monkeypatch.setattr("warmup_distill.models.miniature.LARGEST", 0)
+    assert expected_path("bundled:student") == "found out when its weights are loaded"
 
 
 def test_a_model_of_another_kind_is_named_as_one(student: Path, tmp_path: Path) -> None:

@@ -91,10 +91,11 @@ def path_ahead(config: PretrainedConfig) -> Path | None:
     Raises:
         ModelError: it is no causal language model.
     """
-    name = json.dumps(config.to_dict(), sort_keys=True, default=str)
-    if name not in _ahead:
-        _ahead[name] = _of_miniature(config)
-    return _ahead[name]
+    known = config.to_dict() | {"_name_or_path": None}  # copies of a model are one
+    make = json.dumps(known, sort_keys=True, default=str)
+    if make not in _ahead:
+        _ahead[make] = _of_miniature(config)
+    return _ahead[make]
 
 
 def _of_miniature(config: PretrainedConfig) -> Path | None:

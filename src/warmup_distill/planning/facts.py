@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM
 
 from warmup_distill.data.prompting import read_prompts
 from warmup_distill.data.sources import read_rows
-from warmup_distill.engines.paths import path_ahead
 from warmup_distill.errors import ModelError, WarmupDistillError
 from warmup_distill.foreign.reading import reading
 from warmup_distill.foreign.showing import brief
@@ -21,7 +20,7 @@ from warmup_distill.pipeline import require_fitting, require_folder
 from warmup_distill.recipe import Benchmark, Source
 from warmup_distill.records import Prompt
 from warmup_distill.stages.evaluate import require_gold
-from warmup_distill.stages.models_ahead import require_models
+from warmup_distill.stages.models_ahead import expected_path, require_models
 from warmup_distill.stages.rows_ahead import require_rows
 from warmup_distill.stages.session import Session
 
@@ -149,7 +148,7 @@ def _facts(name: str, config: Any) -> ModelFacts:
         cache_numbers=2 * layers * _size(text, "num_key_value_heads", heads) * head_width,
         head_rows=text.vocab_size,
         context=context_of(config),
-        path=str(path_ahead(config) or "found out when its weights are loaded"),
+        path=expected_path(name),
     )
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from transformers import AutoModelForSequenceClassification
 
-from warmup_distill.engines.paths import Path as ModelPath
 from warmup_distill.engines.paths import path_ahead
 from warmup_distill.errors import ModelError
 from warmup_distill.models.loading import (
@@ -39,9 +38,13 @@ def require_models(recipe: Recipe) -> None:
         load_config(reward)
 
 
-def expected_path(name: str) -> ModelPath | None:
-    """How a model will be run, as its miniature says; None where that says nothing."""
-    return path_ahead(causal_config(name))
+def expected_path(name: str) -> str:
+    """How a model will be run, in words: as its miniature says, if it says something.
+
+    Raises:
+        ModelError: it is no causal language model.
+    """
+    return str(path_ahead(causal_config(name)) or "found out when its weights are loaded")
 
 
 def is_here(name: str) -> bool:

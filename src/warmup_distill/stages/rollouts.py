@@ -74,7 +74,7 @@ def write_rollouts(session: Session) -> dict[str, Any]:
 
 def _expected_paths(session: Session) -> dict[str, str]:
     names = {"student": session.student_name, "teacher": session.recipe.teacher}
-    return {role: str(expected_path(name)) for role, name in names.items()}
+    return {role: expected_path(name) for role, name in names.items()}
 
 
 def _parts(session: Session) -> list[Part]:

@@ -88,18 +88,31 @@ def evaluate_suite(
             suite, row, seed, response(renderer.tokenizer, one.completion_ids), one.finish_reason
         )
     ]
-    result = {
-        "profile": asdict(profile),
-        "rows": len(rows),
-        "scores": {name: _summary(predictions, name, profile) for name in suite.metrics},
+    counts = {
         "prompts_cut": sum(len(a) > len(b) for a, b in zip(prompts, kept, strict=True)),
         "completions_cut": sum(s.finish_reason == "length" for group in drawn for s in group),
         "completions": len(rows) * len(profile.seeds),
     }
+    return _summed_up(suite, rows, profile, predictions, counts), predictions
+
+
+def _summed_up(
+    suite: Suite,
+    rows: Sequence[SuiteRow],
+    profile: Profile,
+    predictions: Sequence[SuitePrediction],
+    counts: dict[str, int],
+) -> dict[str, Any]:
+    """How it was asked, the scores by metric, and the counts."""
+    result: dict[str, Any] = {
+        "profile": asdict(profile),
+        "rows": len(rows),
+        "scores": {name: _summary(predictions, name, profile) for name in suite.metrics},
+    } | counts
     if "rouge_l" in suite.metrics:
         echoes = [rouge_l(row.prompt, row.gold.texts()) for row in rows]
         result["echo_of_the_prompt"] = asdict(estimate(echoes))
-    return result, predictions
+    return result
 
 
 def longest(profile: Profile, suite: Suite) -> int:

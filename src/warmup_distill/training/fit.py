@@ -92,12 +92,16 @@ def fit(
     _train(trainer, newest_whole(scratch, about), watch)
     trained: Any = policy.merge_and_unload() if section.lora else policy
     save_model(trained, tokenizer, folder, trainer.vocabulary, saved_dtype)
+    _write_logs(trainer, folder, watch)
+    counts = {"rows": len(rows), "steps": trainer.state.global_step}
+    return counts | (watch.counts() if watch else {})
+
+
+def _write_logs(trainer: GloballyNormalizedTrainer, folder: Path, watch: Watch | None) -> None:
     history = [line for line in trainer.state.log_history if "loss" in line]
     write_text(folder / "trainer_log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
     if watch:
         write_json(folder / "watch.json", watch.history)
-    counts = {"rows": len(rows), "steps": trainer.state.global_step}
-    return counts | (watch.counts() if watch else {})
 
 
 def _train(
