@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from warmup_distill.cluster.choosing import place_of
 from warmup_distill.data.prompting import read_prompts
 from warmup_distill.errors import ModelError, RunError
 from warmup_distill.models.cutting import require_layers
@@ -89,16 +90,17 @@ def opened(
     Raises:
         WarmupDistillError: something is wrong; nothing was written or removed.
     """
-    session = Session(folder, recipe)
-    require_folder(folder)
-    if redo or not (folder / RECIPE).exists():
-        preflight(session)
-    order = stages_of(recipe)
-    stages = order[: order.index(stage) + 1] if stage else order
-    known = session.fingerprints, session.contents
-    with locked(folder):
-        open_run(folder, recipe, *known, redo=redo, stages=stages, alone=stage is not None)
-        yield session
+    with place_of(recipe.cluster) as place:
+        session = Session(folder, recipe, place)
+        require_folder(folder)
+        if redo or not (folder / RECIPE).exists():
+            preflight(session)
+        order = stages_of(recipe)
+        stages = order[: order.index(stage) + 1] if stage else order
+        known = session.fingerprints, session.contents
+        with locked(folder):
+            open_run(folder, recipe, *known, redo=redo, stages=stages, alone=stage is not None)
+            yield session
 
 
 def preflight(session: Session) -> None:

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +14,9 @@ from warmup_distill.cli.memory import require_addresses
 from warmup_distill.cli.screen import say, say_json, show
 from warmup_distill.errors import RunError
 from warmup_distill.store.stopping import listening
+
+if TYPE_CHECKING:
+    from warmup_distill.recipe.cluster import ClusterSection
 
 app = typer.Typer(
     help="Make a student language model ready for its teacher before knowledge distillation.",
@@ -33,6 +37,18 @@ OutputDir = Annotated[
 Redo = Annotated[
     bool,
     typer.Option("--redo", help="Follow a recipe that has changed: do again what depends on it."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", min=1, help="Share the work among N processes (Ray)."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="auto|HOST:PORT",
+        help="A Ray cluster that is there; without it --workers starts Ray on this machine.",
+    ),
 ]
 
 STAGE_HELP = {
@@ -109,13 +125,16 @@ def run_command(
     set_: Overrides = None,
     output_dir: OutputDir = None,
     redo: Redo = False,
+    workers: WorkersOption = None,
+    ray_address: RayAddress = None,
 ) -> None:
     """Run all stages; picks up where it stopped."""
     from warmup_distill.pipeline import run
     from warmup_distill.recipe.reading import load_recipe
 
+    loaded = load_recipe(recipe, [*(set_ or []), *_cluster(workers, ray_address)])
     with listening():
-        folder = run(load_recipe(recipe, set_ or []), _run_directory(recipe, output_dir), redo=redo)
+        folder = run(loaded, _run_directory(recipe, output_dir), redo=redo)
     _print_tables(folder)
     say(f"\nReport: {folder / 'report' / 'index.html'}")
 
@@ -126,11 +145,13 @@ def _stage_command(stage: str) -> Callable[..., None]:
         set_: Overrides = None,
         output_dir: OutputDir = None,
         redo: Redo = False,
+        workers: WorkersOption = None,
+        ray_address: RayAddress = None,
     ) -> None:
         from warmup_distill.pipeline import opened, run_stage, stages_of
         from warmup_distill.recipe.reading import load_recipe
 
-        loaded = load_recipe(recipe, set_ or [])
+        loaded = load_recipe(recipe, [*(set_ or []), *_cluster(workers, ray_address)])
         if stage not in stages_of(loaded):
             raise RunError(f"the recipe {recipe} does not ask for the stage {stage}.")
         folder = _run_directory(recipe, output_dir)
@@ -173,6 +194,8 @@ def evaluate_command(
     set_: Overrides = None,
     output_dir: OutputDir = None,
     redo: Redo = False,
+    workers: WorkersOption = None,
+    ray_address: RayAddress = None,
 ) -> None:
     """Score every model of a run, or any model on the field's benchmarks."""
     _require_fitting_options(
@@ -186,7 +209,7 @@ def evaluate_command(
                 f"expected a recipe (.yaml), got {target}. To evaluate a model or a run on the "
                 "benchmarks of the field, add --suite NAMES."
             )
-        _stage_command("evaluate")(Path(target), set_, output_dir, redo)
+        _stage_command("evaluate")(Path(target), set_, output_dir, redo, workers, ray_address)
         return
     if Path(target).suffix in (".yaml", ".yml"):
         raise RunError(
@@ -197,6 +220,7 @@ def evaluate_command(
     from warmup_distill.suites.showing import suite_table
 
     question = ask(suite, profile.value, limit, data, max_new_tokens, batch_tokens, dtype.value)
+    question = replace(question, cluster=_cluster_alone(workers, ray_address))
     with listening():
         if is_run(target):
             paths = evaluate_run(Path(target), question)
@@ -284,6 +308,23 @@ def export_command(
             "student to stop there; or a control token stands in the text, which it would not "
             "read as text."
         )
+
+
+def _cluster(workers: int | None, ray_address: str | None) -> list[str]:
+    """What the options say of workers, as overrides of the recipe."""
+    given = {"cluster.num_workers": workers, "cluster.address": ray_address}
+    return [f"{name}={value}" for name, value in given.items() if value is not None]
+
+
+def _cluster_alone(workers: int | None, ray_address: str | None) -> "ClusterSection | None":
+    """What the options say of workers, where there is no recipe."""
+    from warmup_distill.recipe.cluster import ClusterSection
+
+    if workers is None and ray_address is None:
+        return None
+    if workers is None:
+        raise RunError("--ray-address names a cluster; say with --workers how many work there.")
+    return ClusterSection(num_workers=workers, address=ray_address or "local")
 
 
 def _run_directory(recipe: Path, output_dir: Path | None) -> Path:

@@ -1,15 +1,17 @@
-"""Completions of many prompts, drawn batch by batch; each batch is on disk before the next."""
+"""Completions of many prompts, drawn batch by batch; each is on disk as soon as it is drawn."""
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
 
-from warmup_distill.engines.progress import Progress
+from warmup_distill.cluster.places import Meter, Place
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import RunError
-from warmup_distill.records import Completion
+from warmup_distill.models.holding import Held, ModelRef
+from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.records import Completion, Sample
 from warmup_distill.store.artifacts import (
     part_path,
     parts_in,
@@ -19,7 +21,7 @@ from warmup_distill.store.artifacts import (
 )
 from warmup_distill.store.fingerprints import digest
 from warmup_distill.store.removing import remove_empty, remove_files, sweep
-from warmup_distill.store.stopping import leave_if_asked
+from warmup_distill.tree.pack import batches_by_size
 
 logger = logging.getLogger(__name__)
 
@@ -27,60 +29,113 @@ QUESTION = "question"
 """The note in a part that says what was asked."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """Completions that are wanted of a model."""
+
+    model: ModelRef
+    vocabulary: Vocabulary
+    prompts: Sequence[list[int]]
+    streams: Sequence[Sequence[int]]
+    """For each prompt the keys of its completions' random streams."""
+    max_new_tokens: int
+    temperature: float
+    no_repeat_ngram_size: int | None = None
+    batch_tokens: int
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of all its completions at the most."""
+        return sum(map(len, self.streams)) * self.max_new_tokens
+
+    def batches(self) -> list[list[int]]:
+        """Which prompts, by number, are drawn together; it is the same however often one asks."""
+        widest = max(map(len, self.streams), default=1)
+        sizes = [len(prompt) + widest * self.max_new_tokens for prompt in self.prompts]
+        return batches_by_size(sizes, self.batch_tokens)
+
+    def of(self, numbers: Sequence[int]) -> "Drawing":
+        """The same for some of the prompts."""
+        return replace(
+            self,
+            prompts=[self.prompts[i] for i in numbers],
+            streams=[self.streams[i] for i in numbers],
+        )
+
+    def notes(self) -> dict[str, str]:
+        """What its parts are known by."""
+        tokens = self.vocabulary
+        known = [tokens.size, sorted(tokens.eos_ids), sorted(tokens.banned_ids)]
+        decoding = [self.temperature, self.no_repeat_ngram_size]
+        model = [self.model.identity, self.model.dtype]
+        asked = [model, self.prompts, self.streams, known, self.max_new_tokens, decoding]
+        return {QUESTION: digest(asked)}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A task: draw one batch."""
+
+    def __call__(self, item: Drawing, held: Held, meter: Meter) -> list[list[Sample]]:
+        (model,) = held.take(item.model)
+        engine = TransformersEngine(
+            model, model, item.vocabulary, item.batch_tokens, advance=meter.advance
+        )
+        drawn = engine.sample(
+            item.prompts,
+            item.streams,
+            max_new_tokens=item.max_new_tokens,
+            temperature=item.temperature,
+            no_repeat_ngram_size=item.no_repeat_ngram_size,
+        )
+        meter.settle(item.most_tokens)
+        return drawn
+
+
 def draw(
-    engine: TransformersEngine,
-    prompts: Sequence[list[int]],
-    streams: Sequence[Sequence[int]],
-    folder: Path,
-    progress: Progress,
-    *,
-    model: Any,
-    max_new_tokens: int,
-    **decoding: Any,
-) -> list[list[Completion]]:
-    """Draw completions as `Engine.sample` does; those that are in the folder are not drawn again.
+    place: Place, wanted: Sequence[Drawing], folders: Sequence[Path], meter: Meter
+) -> list[list[list[Completion]]]:
+    """Draw completions as `Engine.sample` does; those that are in the folders are not drawn again.
 
     Args:
-        folder: for the parts, one per batch. Parts that answer another question are removed.
-        progress: hears of `max_new_tokens` a completion; the engine tells it of those drawn.
-        model: what tells the model that draws from others, such as a digest of its weights.
+        folders: for the parts of each drawing. Parts that answer another question are removed.
+        meter: hears of every token drawn.
+
+    Returns:
+        For each drawing, for each of its prompts, its completions.
 
     Raises:
         Stopped: a signal asked for it; the batches drawn are kept.
     """
-    tokens = engine.vocabulary
-    known = [tokens.size, sorted(tokens.eos_ids), sorted(tokens.banned_ids)]
-    question = [model, prompts, streams, known, max_new_tokens, decoding]
-    notes = {QUESTION: digest(question)}
-    found = _kept(folder, notes)
-    for group in found.values():
-        progress.advance(sum(len(one.completion_ids) for one in group))
-        progress.settle(len(group) * max_new_tokens)
-    waiting = [number for number in range(len(prompts)) if number not in found]
-    widest = max(map(len, streams), default=1)
-    free = (path for i in count() if not (path := part_path(folder, i)).exists())
-    for batch in engine.batches([prompts[i] for i in waiting], widest, max_new_tokens):
-        numbers = [waiting[i] for i in batch]
-        samples = engine.sample(
-            [prompts[i] for i in numbers],
-            [streams[i] for i in numbers],
-            max_new_tokens=max_new_tokens,
-            **decoding,
-        )
+    found, waiting = [], []
+    notes = [one.notes() for one in wanted]
+    for number, (one, folder) in enumerate(zip(wanted, folders, strict=True)):
+        kept = _kept(folder, notes[number])
+        for group in kept.values():
+            meter.advance(sum(len(completion.completion_ids) for completion in group))
+            meter.settle(len(group) * one.max_new_tokens)
+        found.append(kept)
+        rest = ([i for i in batch if i not in kept] for batch in one.batches())
+        waiting += [(number, batch) for batch in rest if batch]
+    items = [wanted[number].of(batch) for number, batch in waiting]
+    for place_in_line, samples in place.compute(Sampling(), items, meter):
+        number, batch = waiting[place_in_line]
         drawn = {
-            number: [
-                Completion(prompt=number, completion_ids=one.ids, finish_reason=one.finish_reason)
+            prompt: [
+                Completion(prompt=prompt, completion_ids=one.ids, finish_reason=one.finish_reason)
                 for one in group
             ]
-            for number, group in zip(numbers, samples, strict=True)
+            for prompt, group in zip(batch, samples, strict=True)
         }
-        write_records(
-            next(free), Completion, [one for group in drawn.values() for one in group], notes
-        )
-        progress.settle(sum(map(len, samples)) * max_new_tokens)
-        found |= drawn
-        leave_if_asked()
-    return [found[number] for number in range(len(prompts))]
+        flat = [one for group in drawn.values() for one in group]
+        write_records(_free(folders[number]), Completion, flat, notes[number])
+        found[number] |= drawn
+    return [[kept[i] for i in range(len(kept))] for kept in found]
+
+
+def _free(folder: Path) -> Path:
+    """The first name of a part that nothing has."""
+    return next(path for i in count() if not (path := part_path(folder, i)).exists())
 
 
 def forget(folders: Iterable[Path]) -> None:

@@ -9,7 +9,7 @@ from warmup_distill.foreign.showing import clean
 
 
 class Progress:
-    """A progress bar over tokens that are drawn or checked.
+    """A progress bar over tokens that are drawn or checked; or over other things.
 
     Nobody knows beforehand how long completions will be. So the total is the most that they could
     be, and what they turn out to be shorter is taken off it: the bar ends at 100%.
@@ -19,13 +19,13 @@ class Progress:
         total: tokens that the whole work takes at the most; without any there is no bar.
     """
 
-    def __init__(self, name: str, total: int) -> None:
+    def __init__(self, name: str, total: int, unit: str = " tokens") -> None:
         self._open = total
         # Every advance may be shown: a fast batch must not make the bar skip a slow one's.
         self._bar = tqdm(
             total=total,
             desc=clean(name),
-            unit=" tokens",
+            unit=unit,
             unit_scale=True,
             miniters=1,
             disable=not total,

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from warmup_distill.recipe.alignment import PairsSection, ReportSection, RolloutsSection
+from warmup_distill.recipe.cluster import ClusterSection
 from warmup_distill.recipe.data import BUNDLED_PROBLEMS, EvaluateSection, PromptsSection
 from warmup_distill.recipe.distillation import CutSection, DistillSection
 from warmup_distill.recipe.section import ModelName, Section, unit
@@ -36,6 +37,8 @@ class Recipe(Section):
     distill: DistillSection = DistillSection()
     evaluate: EvaluateSection = EvaluateSection()
     report: ReportSection = ReportSection()
+    cluster: ClusterSection | None = None
+    """Workers to share the work among; None is this process alone."""
 
     @model_validator(mode="after")
     def _distillation_has_completions(self) -> Self:

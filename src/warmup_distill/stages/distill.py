@@ -9,9 +9,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from warmup_distill.engines.paths import packed_model
 from warmup_distill.models.cutting import cut_layers
-from warmup_distill.models.loading import identity, load_model
+from warmup_distill.models.loading import load_model
 from warmup_distill.models.saving import save_model
 from warmup_distill.recipe import CutSection, DistillSection
 from warmup_distill.records import Prompt
@@ -26,7 +25,8 @@ from warmup_distill.training.data import (
 )
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.fit import fit
-from warmup_distill.training.signals import TeacherSignals, write_signals
+from warmup_distill.training.signalling import Signalling, write_signals
+from warmup_distill.training.signals import TeacherSignals
 
 
 def distill_warmed_up(session: Session) -> dict[str, int]:
@@ -91,24 +91,18 @@ def _rows(
     """Ids of prompts and completions, from where the recipe says."""
     if section.completions.source == "teacher":
         found = teacher_completions(
-            session.teacher,
+            session.place,
+            session.teacher_ref,
             session.vocabulary,
             prompts,
             section,
             session.folder / "completions" / _owner(section),
-            name=_teacher(session),
             max_new_tokens=_longest(session, section),
             batch_tokens=session.recipe.rollouts.batch_tokens,
             seed=session.recipe.seed,
         )
         return completion_rows(prompts, found, section.max_length)
     return known_rows(section, prompts, session.renderer)
-
-
-def _teacher(session: Session) -> list[Any]:
-    """What tells the teacher from others, and from itself in other numbers."""
-    recipe = session.recipe
-    return [identity(recipe.teacher), recipe.dtype]
 
 
 def _student_share(
@@ -146,12 +140,12 @@ def _signals(
     """The teacher's signal on disk."""
     if section.teacher_signal == "live":
         return None
-    return write_signals(
-        packed_model(session.teacher, session.vocabulary),
-        rows,
-        session.folder / "signals" / _owner(section),
-        section.teacher_signal,
+    task = Signalling(
+        teacher=session.teacher_ref,
+        vocabulary=session.vocabulary,
+        kind=section.teacher_signal,
         top_k=section.top_k,
         temperature=section.temperature,
-        name=_teacher(session),
     )
+    folder = session.folder / "signals" / _owner(section)
+    return write_signals(session.place, task, rows, folder)

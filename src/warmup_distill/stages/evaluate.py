@@ -7,10 +7,9 @@ from warmup_distill.data.prompting import read_prompts
 from warmup_distill.engines.drawing import forget
 from warmup_distill.engines.progress import Progress
 from warmup_distill.errors import DataError
-from warmup_distill.models.loading import identity
 from warmup_distill.recipe import Benchmark, Recipe
 from warmup_distill.records import Prediction, Prompt
-from warmup_distill.stages.evaluation import Evaluation, longest
+from warmup_distill.stages.evaluation import Subject, ask_all, longest
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import read_notes, write_json, write_records
 from warmup_distill.store.fingerprints import digest
@@ -33,18 +32,33 @@ def evaluate_models(session: Session) -> dict[str, int]:
     models["distill"] = str(session.folder / "distill")
     benchmarks = [(b, read_benchmark(session, b)) for b in recipe.evaluate.benchmarks]
     most = sum(_most_tokens(recipe, benchmark, len(prompts)) for benchmark, prompts in benchmarks)
+    folders = {name: session.folder / "evaluate" / name for name in models}
+    refs = {name: session.ref(where) for name, where in models.items()}
+    questions = {
+        name: digest([session.fingerprints["evaluate"], ref.identity, recipe.dtype])
+        for name, ref in refs.items()
+    }
+    waiting = [name for name in models if not _is_done(folders[name], questions[name], benchmarks)]
     with Progress("evaluate", len(models) * most) as progress:
-        for name, where in models.items():
-            folder = session.folder / "evaluate" / name
-            question = digest([session.fingerprints["evaluate"], identity(where), recipe.dtype])
-            if _is_done(folder, question, benchmarks):
-                progress.settle(most)
-            else:
-                evaluation = Evaluation(session, where, folder / "drawn", progress)
-                _write_results(evaluation, folder, name, benchmarks, question)
-            forget((folder / "drawn").glob("*/*"))
-            remove_empty([folder / "drawn"])
-            leave_if_asked()
+        progress.settle((len(models) - len(waiting)) * most)
+        asked = [
+            (name, Subject(session=session, model=refs[name], benchmark=b, prompts=prompts))
+            for name in waiting
+            for b, prompts in benchmarks
+        ]
+        answered = ask_all(
+            session,
+            [subject for _, subject in asked],
+            [folders[name] / "drawn" / subject.benchmark.name for name, subject in asked],
+            progress,
+        )
+    for name in waiting:
+        some = [one for (owner, _), one in zip(asked, answered, strict=True) if owner == name]
+        _write_results(some, folders[name], name, benchmarks, questions[name])
+        leave_if_asked()
+    for folder in folders.values():
+        forget((folder / "drawn").glob("*/*"))
+        remove_empty([folder / "drawn"])
     each = (1 + recipe.evaluate.samples) * sum(len(prompts) for _, prompts in benchmarks)
     return {"models": len(models), "completions": len(models) * each}
 
@@ -58,13 +72,13 @@ def _most_tokens(recipe: Recipe, benchmark: Benchmark, prompts: int) -> int:
 
 
 def _write_results(
-    evaluation: Evaluation, folder: Path, model: str, benchmarks: Benchmarks, question: str
+    answered: Sequence[Subject], folder: Path, model: str, benchmarks: Benchmarks, question: str
 ) -> None:
     """Write a result for each benchmark, and last the predictions, which name the results."""
     everything: list[Prediction] = []
-    for benchmark, prompts in benchmarks:
-        result, predictions = evaluation.on(benchmark, prompts)
-        write_json(folder / f"{benchmark.name}.json", {"model": model} | result)
+    for subject in answered:
+        result, predictions = subject.result()
+        write_json(folder / f"{subject.benchmark.name}.json", {"model": model} | result)
         everything += predictions
     notes = {"question": question} | _hashes(folder, benchmarks)
     write_records(folder / PREDICTIONS, Prediction, everything, notes)

@@ -1,27 +1,27 @@
-"""One model on one benchmark: its completions, their scores, and how far it is from the teacher."""
+"""Models on benchmarks: their completions, their scores, and how far they are from the teacher."""
 
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from warmup_distill.engines.drawing import draw
-from warmup_distill.engines.progress import Progress
+from warmup_distill.cluster.places import Meter
+from warmup_distill.engines.drawing import Drawing, draw
 from warmup_distill.engines.randomness import stream
-from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.models.chat import decode_completion
-from warmup_distill.models.loading import identity, load_model
+from warmup_distill.models.holding import ModelRef
 from warmup_distill.recipe import Benchmark, Recipe
 from warmup_distill.records import Completion, Prediction, Prompt
-from warmup_distill.scoring.agreement import Distance, agreement, measure_distances
+from warmup_distill.scoring.agreement import Distance, agreement
+from warmup_distill.scoring.comparing import Comparison, compare
 from warmup_distill.scoring.metrics import METRICS, Gold
 from warmup_distill.scoring.statistics import estimate
 from warmup_distill.stages.session import Session
 
 Decoding = Literal["greedy", "sampled"]
-Drawn = list[list[Completion]]
+Drawn = Sequence[Sequence[Completion]]
 """For each prompt its completions."""
 
 
@@ -30,121 +30,111 @@ def longest(recipe: Recipe, benchmark: Benchmark) -> int:
     return benchmark.max_new_tokens or recipe.rollouts.max_new_tokens
 
 
-class Evaluation:
-    """One model, loaded, and all that is asked of it.
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One model on one benchmark, and what it said."""
 
-    Args:
-        where: folder or name of the model.
-        folder: for what is drawn, kept after an interruption.
-        progress: hears of every token.
-    """
+    session: Session
+    model: ModelRef
+    benchmark: Benchmark
+    prompts: Sequence[Prompt]
+    greedy: Drawn = ()
+    sampled: Drawn = ()
+    distances: Sequence[Sequence[Distance]] = ()
+    """How far the model is from the teacher on each sample of the first prompts."""
 
-    def __init__(self, session: Session, where: str, folder: Path, progress: Progress) -> None:
-        self.session = session
-        self.recipe = session.recipe
-        self.folder = folder
-        self.progress = progress
-        self.known = [identity(where), session.recipe.dtype]
-        self.engine = TransformersEngine(
-            load_model(where, session.recipe.dtype),
-            session.teacher,
-            session.vocabulary,
-            session.recipe.evaluate.batch_tokens,
-            advance=progress.advance,
+    def drawings(self) -> dict[str, Drawing]:
+        """The completions to draw, by the name of their folder.
+
+        The first samples are drawn by themselves: in other company they could differ in the last
+        bit.
+        """
+        more = range(1, self.session.recipe.evaluate.samples)
+        wanted = {"greedy": self._drawing(0.0, range(1)), "sampled": self._drawing(1.0, range(1))}
+        return wanted | ({"sampled-more": self._drawing(1.0, more)} if more else {})
+
+    def _drawing(self, temperature: float, numbers: range) -> Drawing:
+        """Of each prompt the completions with these numbers."""
+        recipe = self.session.recipe
+        # Every model gets the same random numbers, so that differences between them are paired.
+        return Drawing(
+            model=self.model,
+            vocabulary=self.session.vocabulary,
+            prompts=[prompt.prompt_ids for prompt in self.prompts],
+            streams=[[_stream(recipe.seed, one, number) for number in numbers]
+                     for one in self.prompts],
+            max_new_tokens=longest(recipe, self.benchmark),
+            temperature=temperature,
+            batch_tokens=recipe.evaluate.batch_tokens,
+        )  # fmt: skip
+
+    def with_drawn(self, drawn: Mapping[str, Drawn]) -> "Subject":
+        """With the completions of `drawings`."""
+        more = drawn.get("sampled-more") or [[] for _ in self.prompts]
+        sampled = [[*a, *b] for a, b in zip(drawn["sampled"], more, strict=True)]
+        return replace(self, greedy=drawn["greedy"], sampled=sampled)
+
+    def comparison(self) -> Comparison:
+        """The samples whose distance from the teacher is asked for, one after the other."""
+        recipe = self.session.recipe
+        checked = recipe.evaluate.agreement_prompts
+        groups = [*zip(self.prompts, self.sampled, strict=True)][:checked]
+        return Comparison(
+            model=self.model,
+            teacher=self.session.teacher_ref,
+            vocabulary=self.session.vocabulary,
+            prompts=[prompt.prompt_ids for prompt, group in groups for _ in group],
+            completions=[one.completion_ids for _, group in groups for one in group],
+            margin_threshold=recipe.rollouts.margin_threshold,
+            max_new_tokens=longest(recipe, self.benchmark),
+            batch_tokens=recipe.evaluate.batch_tokens,
         )
 
-    def on(
-        self, benchmark: Benchmark, prompts: Sequence[Prompt]
-    ) -> tuple[dict[str, Any], list[Prediction]]:
-        """What a benchmark says of the model: means, and all predictions."""
-        drawn: dict[Decoding, Drawn] = {
-            "greedy": self._draw(benchmark, prompts, "greedy", range(1)),
-            "sampled": self._sample(benchmark, prompts),
-        }
-        checked = self.recipe.evaluate.agreement_prompts
-        distances = self._distances(benchmark, prompts[:checked], drawn["sampled"][:checked])
+    def with_distances(self, found: Sequence[Distance]) -> "Subject":
+        """With the distances of `comparison`."""
+        rest = iter(found)
+        checked = self.session.recipe.evaluate.agreement_prompts
+        return replace(
+            self, distances=[[*islice(rest, len(group))] for group in self.sampled[:checked]]
+        )
+
+    def result(self) -> tuple[dict[str, Any], list[Prediction]]:
+        """What the benchmark says of the model: means, and all predictions."""
         result: dict[str, Any] = {
-            "benchmark": benchmark.name,
-            "metric": benchmark.metric,
-            "prompts": len(prompts),
-            "samples": self.recipe.evaluate.samples,
+            "benchmark": self.benchmark.name,
+            "metric": self.benchmark.metric,
+            "prompts": len(self.prompts),
+            "samples": self.session.recipe.evaluate.samples,
         }
         predictions: list[Prediction] = []
+        drawn: dict[Decoding, Drawn] = {"greedy": self.greedy, "sampled": self.sampled}
         for decoding, groups in drawn.items():
-            known = _padded(distances if decoding == "sampled" else [], groups)
+            known = _padded(self.distances if decoding == "sampled" else [], groups)
             scored = [
-                [*self._predictions(benchmark, decoding, *one)]
-                for one in zip(prompts, groups, known, strict=True)
+                [*self._predictions(decoding, *one)]
+                for one in zip(self.prompts, groups, known, strict=True)
             ]
             result[decoding] = _summary(scored)
             predictions += chain(*scored)
-        return result | {"agreement": asdict(agreement([*chain(*distances)]))}, predictions
-
-    def _sample(self, benchmark: Benchmark, prompts: Sequence[Prompt]) -> Drawn:
-        """As many completions of each prompt as the recipe asks for.
-
-        The first ones are drawn by themselves: in other company they could differ in the last bit.
-        """
-        samples = self.recipe.evaluate.samples
-        first = self._draw(benchmark, prompts, "sampled", range(1))
-        if samples == 1:
-            return first
-        more = self._draw(benchmark, prompts, "sampled", range(1, samples))
-        return [[*a, *b] for a, b in zip(first, more, strict=True)]
-
-    def _draw(
-        self, benchmark: Benchmark, prompts: Sequence[Prompt], decoding: Decoding, numbers: range
-    ) -> Drawn:
-        """Of each prompt the completions with these numbers."""
-        part = decoding if 0 in numbers else f"{decoding}-more"
-        # Every model gets the same random numbers, so that differences between them are paired.
-        return draw(
-            self.engine,
-            [prompt.prompt_ids for prompt in prompts],
-            [[_stream(self.recipe.seed, one, number) for number in numbers] for one in prompts],
-            self.folder / benchmark.name / part,
-            self.progress,
-            model=self.known,
-            max_new_tokens=longest(self.recipe, benchmark),
-            temperature=0.0 if decoding == "greedy" else 1.0,
-        )
-
-    def _distances(
-        self, benchmark: Benchmark, prompts: Sequence[Prompt], drawn: Drawn
-    ) -> list[list[Distance]]:
-        """Of each completion how far the model is from the teacher on it."""
-        ids = [
-            [prompt.prompt_ids] * len(group) for prompt, group in zip(prompts, drawn, strict=True)
-        ]
-        found = measure_distances(
-            self.engine.student,
-            self.engine.teacher,
-            [*chain(*ids)],
-            [completion.completion_ids for completion in chain(*drawn)],
-            margin_threshold=self.recipe.rollouts.margin_threshold,
-            batch_tokens=self.recipe.evaluate.batch_tokens,
-            advance=self.progress.advance,
-        )
-        self.progress.settle(len(found) * longest(self.recipe, benchmark))
-        rest = iter(found)
-        return [[*islice(rest, len(group))] for group in drawn]
+        found = agreement([*chain(*self.distances)])
+        return result | {"agreement": asdict(found)}, predictions
 
     def _predictions(
         self,
-        benchmark: Benchmark,
         decoding: Decoding,
         prompt: Prompt,
         drawn: Sequence[Completion],
         distances: Sequence[Distance | None],
     ) -> Iterator[Prediction]:
-        metric = "gsm8k_strict" if benchmark.metric == "accuracy" else benchmark.metric
+        name = self.benchmark.metric
+        metric = "gsm8k_strict" if name == "accuracy" else name
         gold = Gold(
             references=[] if prompt.reference is None else [prompt.reference], answer=prompt.answer
         )
         for number, (one, distance) in enumerate(zip(drawn, distances, strict=True)):
             text = decode_completion(self.session.tokenizer, one.completion_ids)
             yield Prediction(
-                benchmark=benchmark.name,
+                benchmark=self.benchmark.name,
                 decoding=decoding,
                 prompt_id=prompt.prompt_id,
                 sample_index=number,
@@ -158,13 +148,40 @@ class Evaluation:
             )
 
 
+def ask_all(
+    session: Session, subjects: Sequence[Subject], folders: Sequence[Path], meter: Meter
+) -> list[Subject]:
+    """Every subject with its completions and distances.
+
+    Args:
+        folders: of each subject, for what is drawn, kept after an interruption.
+        meter: hears of every token.
+    """
+    wanted = [one.drawings() for one in subjects]
+    flat = [(n, part) for n, parts in enumerate(wanted) for part in parts]
+    found = draw(
+        session.place,
+        [wanted[n][part] for n, part in flat],
+        [folders[n] / part for n, part in flat],
+        meter,
+    )
+    drawn: list[dict[str, Drawn]] = [{} for _ in subjects]
+    for (n, part), groups in zip(flat, found, strict=True):
+        drawn[n][part] = groups
+    answered = [one.with_drawn(some) for one, some in zip(subjects, drawn, strict=True)]
+    distances = compare(session.place, [one.comparison() for one in answered], meter)
+    return [one.with_distances(some) for one, some in zip(answered, distances, strict=True)]
+
+
 def _stream(seed: int, prompt: Prompt, number: int) -> int:
     """The random numbers of a completion; the first one's name is older than the others."""
     names = (seed, "evaluate", prompt.prompt_id)
     return stream(*names, number) if number else stream(*names)
 
 
-def _padded(distances: list[list[Distance]], groups: Drawn) -> list[Sequence[Distance | None]]:
+def _padded(
+    distances: Sequence[Sequence[Distance]], groups: Drawn
+) -> list[Sequence[Distance | None]]:
     """The distances of each prompt's completions, None where none was measured."""
     return [*distances, *([None] * len(group) for group in groups[len(distances) :])]
 

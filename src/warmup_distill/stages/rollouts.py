@@ -6,12 +6,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from warmup_distill.cluster.places import Meter
 from warmup_distill.engines import Engine
 from warmup_distill.engines.paths import path_of
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import NumbersError, RunError
+from warmup_distill.models.holding import Held, ModelRef
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.recipe import RolloutsSection
 from warmup_distill.records import Check, Prompt, Rollout, Sample
 from warmup_distill.stages.models_ahead import expected_path
@@ -26,7 +29,11 @@ from warmup_distill.store.artifacts import (
 )
 from warmup_distill.store.fingerprints import digest
 from warmup_distill.store.removing import remove_files
-from warmup_distill.store.stopping import leave_if_asked
+
+Given = tuple[Sequence[Prompt], Sequence[list[Sample]] | None]
+"""Prompts to roll out, and their samples where they were drawn before."""
+Paths = dict[str, str]
+"""How each model is run, by its role."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +79,7 @@ def write_rollouts(session: Session) -> dict[str, Any]:
     }
 
 
-def _expected_paths(session: Session) -> dict[str, str]:
+def _expected_paths(session: Session) -> Paths:
     names = {"student": session.student_name, "teacher": session.recipe.teacher}
     return {role: expected_path(name) for role, name in names.items()}
 
@@ -109,30 +116,58 @@ def _remove_strays(folder: Path, expected: set[Path]) -> None:
             remove_files([path], above=folder)
 
 
-def _write(session: Session, parts: Sequence[Part]) -> dict[str, str]:
+@dataclass(frozen=True, kw_only=True)
+class RollOut:
+    """A task: the rollouts of some prompts, and how each model was run."""
+
+    student: ModelRef
+    teacher: ModelRef
+    vocabulary: Vocabulary
+    settings: RolloutsSection
+    seed: int
+
+    def __call__(self, item: Given, held: Held, meter: Meter) -> tuple[list[Rollout], Paths]:
+        prompts, samples = item
+        student, teacher = held.take(self.student, self.teacher)
+        engine = TransformersEngine(
+            student, teacher, self.vocabulary, self.settings.batch_tokens, meter.advance
+        )
+        rollouts = roll_out(engine, prompts, self.settings, self.seed, samples, meter.settle)
+        return rollouts, {"student": str(path_of(student)), "teacher": str(path_of(teacher))}
+
+
+class _Given(Sequence[Given]):
+    """What each part is computed from; earlier samples are read when their turn comes."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.parts[number].prompts, self.parts[number].samples()
+
+
+def _write(session: Session, parts: Sequence[Part]) -> Paths:
     """Roll out what is waiting; returns how each model was run."""
     settings = session.recipe.rollouts
+    task = RollOut(
+        student=session.ref(session.student_name),
+        teacher=session.teacher_ref,
+        vocabulary=session.vocabulary,
+        settings=settings,
+        seed=session.recipe.seed,
+    )
     longest = settings.num_samples * settings.max_new_tokens
     # Every token counts at the most three times: sampled, checked, and drawn by the teacher.
     total = 3 * longest * sum(len(part.prompts) for part in parts)
+    paths: Paths = {}
     with Progress("rollouts", total) as progress:
-        engine = TransformersEngine(
-            session.student(),
-            session.teacher,
-            session.vocabulary,
-            settings.batch_tokens,
-            advance=progress.advance,
-        )
-        for part in parts:
-            samples = part.samples()
-            rollouts = roll_out(
-                engine, part.prompts, settings, session.recipe.seed, samples,
-                settled=progress.settle,
-            )  # fmt: skip
-            write_records(part.path, Rollout, rollouts, part.notes)
-            leave_if_asked()
-    models = {"student": engine.student, "teacher": engine.teacher}
-    return {role: str(path_of(one.model)) for role, one in models.items()}
+        for number, found in session.place.compute(task, _Given(parts), progress):
+            rollouts, paths = found
+            write_records(parts[number].path, Rollout, rollouts, parts[number].notes)
+    return paths
 
 
 def roll_out(

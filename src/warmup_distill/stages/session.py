@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from warmup_distill.cluster.places import Here, Place
 from warmup_distill.models.chat import require_same_rendering
+from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.loading import (
     context_of,
     dtype_named,
     identity,
     load_config,
     load_generation_config,
-    load_model,
     load_tokenizer,
     locate,
 )
@@ -26,11 +27,16 @@ from warmup_distill.store.fingerprints import contents, fingerprints
 
 
 class Session:
-    """Tokenizer, vocabulary and teacher of a run, loaded when first needed and kept."""
+    """Tokenizer, vocabulary and teacher of a run, loaded when first needed and kept.
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    Args:
+        place: where parts are computed; this process if absent.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, place: Place | None = None) -> None:
         self.folder = folder
         self.recipe = recipe
+        self.place = place or Here()
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -88,9 +94,20 @@ class Session:
         names = self.recipe.student, self.recipe.teacher
         return min(context_of(load_config(name)) for name in names)
 
-    @cached_property
+    def ref(self, name: str) -> ModelRef:
+        """A model of the run as it is now, in the dtype of the recipe."""
+        return ModelRef.of(name, self.recipe.dtype)
+
+    @property
+    def teacher_ref(self) -> ModelRef:
+        """The teacher, to be loaded where it is needed."""
+        return self.ref(self.recipe.teacher)
+
+    @property
     def teacher(self) -> PreTrainedModel:
-        return load_model(self.recipe.teacher, self.recipe.dtype)
+        """The teacher in this process, and no other model that was held."""
+        (model,) = self.place.held.take(self.teacher_ref)
+        return model
 
     @cached_property
     def _renderers(self) -> tuple[Renderer, Renderer]:
@@ -120,7 +137,3 @@ class Session:
     def student_name(self) -> str:
         """The student before the warm-up: as the recipe names it, or as `cut` made it."""
         return str(self.folder / "cut") if self.recipe.cut else self.recipe.student
-
-    def student(self) -> PreTrainedModel:
-        """A new copy of the student before the warm-up."""
-        return load_model(self.student_name, self.recipe.dtype)

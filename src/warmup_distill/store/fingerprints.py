@@ -96,7 +96,7 @@ def digest(facts: Any) -> str:
 
 def changed_fields(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
     """Fields that differ and matter, with both values."""
-    old, new = (_flat(recipe.model_dump(mode="json")) for recipe in (before, after))
+    old, new = (_flat(one.model_dump(mode="json", exclude={"cluster"})) for one in (before, after))
     keys = [key for key in {**old, **new} if key not in FREE and old.get(key) != new.get(key)]
     return {key: (old.get(key), new.get(key)) for key in keys}
 

@@ -6,14 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
-from warmup_distill.engines.drawing import draw
+from warmup_distill.cluster.places import Place
+from warmup_distill.engines.drawing import Drawing, draw
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
-from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
-from warmup_distill.models.loading import context_of
+from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import FinishReason
@@ -38,7 +36,8 @@ class SuitePrediction:
 
 
 def evaluate_suite(
-    model: PreTrainedModel,
+    place: Place,
+    model: ModelRef,
     renderer: Renderer,
     vocabulary: Vocabulary,
     suite: Suite,
@@ -47,7 +46,7 @@ def evaluate_suite(
     folder: Path,
     progress: Progress,
     *,
-    name: Any,
+    context: int,
     batch_tokens: int,
 ) -> tuple[dict[str, Any], list[SuitePrediction]]:
     """Ask a model every question once per seed of the profile, and score what it says.
@@ -56,7 +55,7 @@ def evaluate_suite(
         renderer: of the profile, see `renderer_of`.
         folder: for what is drawn, kept after an interruption.
         progress: hears of every token.
-        name: what tells this model from others.
+        context: tokens that the model reads.
 
     Returns:
         A result with, for each metric, mean and standard error over rows (of the row's mean over
@@ -67,19 +66,18 @@ def evaluate_suite(
     """
     new_tokens = longest(profile, suite)
     profile = replace(profile, max_new_tokens=new_tokens)
-    prompts, kept = put(renderer, profile, suite, rows, context_of(model.config))
-    engine = TransformersEngine(model, model, vocabulary, batch_tokens, progress.advance)
-    drawn = draw(
-        engine,
-        kept,
-        [[stream(seed, "suite", row.row_id) for seed in profile.seeds] for row in rows],
-        folder,
-        progress,
-        model=name,
+    prompts, kept = put(renderer, profile, suite, rows, context)
+    wanted = Drawing(
+        model=model,
+        vocabulary=vocabulary,
+        prompts=kept,
+        streams=[[stream(seed, "suite", row.row_id) for seed in profile.seeds] for row in rows],
         max_new_tokens=new_tokens,
         temperature=profile.temperature,
         no_repeat_ngram_size=profile.no_repeat_ngram_size,
+        batch_tokens=batch_tokens,
     )
+    (drawn,) = draw(place, [wanted], [folder], progress)
     predictions = [
         prediction
         for row, group in zip(rows, drawn, strict=True)

@@ -6,21 +6,24 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from warmup_distill.cluster.choosing import place_of
+from warmup_distill.cluster.places import Place
 from warmup_distill.engines.drawing import forget
 from warmup_distill.engines.progress import Progress
 from warmup_distill.errors import DataError, RunError
 from warmup_distill.foreign.showing import brief
+from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.loading import (
     DType,
     context_of,
     identity,
     load_config,
     load_generation_config,
-    load_model,
     load_tokenizer,
 )
 from warmup_distill.models.vocabulary import shared_vocabulary
 from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.cluster import ClusterSection
 from warmup_distill.recipe.reading import load_recipe
 from warmup_distill.store.artifacts import read_json, write_json, write_records
 from warmup_distill.store.environment import describe_environment
@@ -52,6 +55,8 @@ class Question:
     """Settings of the chat template, where the profile uses one; see `Renderer`."""
     batch_tokens: int = 16384
     dtype: DType = "float32"
+    cluster: ClusterSection | None = None
+    """Workers that draw; this process if None."""
 
 
 def ask(
@@ -96,12 +101,12 @@ def evaluate_run(run: Path, question: Question) -> list[Path]:
     Results are in `suites/<model>/` of the run directory.
     """
     question = replace(question, chat=_chat(load_recipe(run / "recipe.yaml"), question.profile))
-    with locked(run):
+    with locked(run), place_of(question.cluster) as place:
         require_no_links(run, ["suites"])
         return [
             path
             for name, where in _models(run).items()
-            for path in _evaluate_model(where, run / "suites" / name, question)
+            for path in _evaluate_model(where, run / "suites" / name, question, place)
         ]
 
 
@@ -134,12 +139,12 @@ def evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
         WarmupDistillError: a model or its data cannot be read; nothing is evaluated before all
             suites are. Or another process writes to the folder.
     """
-    with locked(folder):
+    with locked(folder), place_of(question.cluster) as place:
         sweep(folder)
-        return _evaluate_model(name, folder, question)
+        return _evaluate_model(name, folder, question, place)
 
 
-def _evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
+def _evaluate_model(name: str, folder: Path, question: Question, place: Place) -> list[Path]:
     """As `evaluate_model`, in a folder that is held.
 
     Raises:
@@ -151,7 +156,8 @@ def _evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
     asked = {suite: _asked(name, question, suite, *rows[suite]) for suite in rows}
     missing = [suite for suite in rows if not _is_done(paths[suite], asked[suite])]
     if missing:
-        _evaluate(name, {suite: rows[suite][0] for suite in missing}, paths, asked, question)
+        some = {suite: rows[suite][0] for suite in missing}
+        _evaluate(name, some, paths, asked, question, place)
     forget(_drawn(path) for path in paths.values())
     return list(paths.values())
 
@@ -224,6 +230,7 @@ def _evaluate(
     paths: dict[str, Path],
     asked: dict[str, dict[str, Any]],
     question: Question,
+    place: Place,
 ) -> None:
     renderer = renderer_of(question.profile, load_tokenizer(name), **question.chat)
     config = load_config(name)
@@ -232,13 +239,14 @@ def _evaluate(
     )
     for suite, some in rows.items():  # what does not fit is found before anything is drawn
         put(renderer, question.profile, SUITES[suite], some, context_of(config))
-    model = load_model(name, question.dtype)
+    model = ModelRef.of(name, question.dtype)
     profile = question.profile
     most = sum(len(some) * longest(profile, SUITES[suite]) for suite, some in rows.items())
     with Progress(Path(name).name, len(profile.seeds) * most) as progress:
         for suite, some in rows.items():
             began, resumed = progress.seconds, _drawn(paths[suite]).exists()
             result, predictions = evaluate_suite(
+                place,
                 model,
                 renderer,
                 vocabulary,
@@ -247,7 +255,7 @@ def _evaluate(
                 profile,
                 _drawn(paths[suite]),
                 progress,
-                name=[name, asked[suite]["weights"], question.dtype],
+                context=context_of(config),
                 batch_tokens=question.batch_tokens,
             )
             # Of a suite that was interrupted nobody has the time.

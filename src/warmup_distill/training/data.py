@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
-from warmup_distill.engines.drawing import draw
+from warmup_distill.cluster.places import Place
+from warmup_distill.engines.drawing import Drawing, draw
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
-from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError
+from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.recipe import DistillSection
@@ -84,33 +83,31 @@ def require_rows_to_train(section: DistillSection, rows: int) -> None:
 
 
 def teacher_completions(
-    teacher: PreTrainedModel,
+    place: Place,
+    teacher: ModelRef,
     vocabulary: Vocabulary,
     prompts: Sequence[Prompt],
     section: DistillSection,
     folder: Path,
     *,
-    name: Any,
     max_new_tokens: int,
     batch_tokens: int,
     seed: int,
 ) -> dict[str, list[int]]:
     """One completion of the teacher for each prompt, by its id; kept in `folder`.
 
-    `name` is what tells this teacher from others.
-
     Source: Kim and Rush 2016, arXiv:1606.07947, section 3.2 (sequence-level distillation), with a
     draw in place of the beam.
     """
-    with Progress("teacher", len(prompts) * max_new_tokens) as progress:
-        drawn = draw(
-            TransformersEngine(teacher, teacher, vocabulary, batch_tokens, progress.advance),
-            [prompt.prompt_ids for prompt in prompts],
-            [[stream(seed, "distill", prompt.prompt_id)] for prompt in prompts],
-            folder,
-            progress,
-            model=name,
-            max_new_tokens=max_new_tokens,
-            temperature=section.completions.temperature,
-        )
+    wanted = Drawing(
+        model=teacher,
+        vocabulary=vocabulary,
+        prompts=[prompt.prompt_ids for prompt in prompts],
+        streams=[[stream(seed, "distill", prompt.prompt_id)] for prompt in prompts],
+        max_new_tokens=max_new_tokens,
+        temperature=section.completions.temperature,
+        batch_tokens=batch_tokens,
+    )
+    with Progress("teacher", wanted.most_tokens) as progress:
+        (drawn,) = draw(place, [wanted], [folder], progress)
     return {p.prompt_id: one.completion_ids for p, (one,) in zip(prompts, drawn, strict=True)}

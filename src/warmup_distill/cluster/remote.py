@@ -1,0 +1,97 @@
+"""What runs on a worker: one part, with a sign of life every other second.
+
+A worker is an ordinary process that Ray keeps between parts, and with it the models it has loaded.
+"""
+
+import logging
+import queue
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from warmup_distill.cluster.places import Task
+from warmup_distill.errors import NumbersError, WarmupDistillError
+from warmup_distill.models.holding import Held
+
+EVERY = 2.0
+"""Seconds between two signs of life."""
+
+_held = Held()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """How far a part came since the last sign."""
+
+    advanced: int = 0
+    settled: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A part's result."""
+
+    result: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """The work cannot be done anywhere: an error that is not the machine's."""
+
+    error: Exception
+
+
+class _Signs:
+    """A meter whose counts are taken by another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._advanced = self._settled = 0
+
+    def advance(self, tokens: int) -> None:
+        with self._lock:
+            self._advanced += tokens
+
+    def settle(self, tokens: int) -> None:
+        with self._lock:
+            self._settled += tokens
+
+    def take(self) -> Heard:
+        """What came since the last call."""
+        with self._lock:
+            found = Heard(advanced=self._advanced, settled=self._settled)
+            self._advanced = self._settled = 0
+        return found
+
+
+def compute_part(task: Task[Any, Any], item: Any) -> Iterator[Heard | Done | Refused]:
+    """Compute one part and tell how far it is; the last thing told is its result.
+
+    Any other exception than ours goes to the driver as it is.
+    """
+    logging.getLogger("warmup_distill").setLevel(logging.WARNING)
+    signs, ended = _Signs(), queue.SimpleQueue[Done | Refused | BaseException]()
+
+    def work() -> None:
+        try:
+            ended.put(Done(result=task(item, _held, signs)))
+        except (WarmupDistillError, NumbersError) as error:
+            ended.put(Refused(error=error))
+        except BaseException as error:  # raised again in the thread that Ray looks at
+            ended.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    yield Heard()
+    while True:
+        try:
+            last = ended.get(timeout=EVERY)
+        except queue.Empty:
+            yield signs.take()
+            continue
+        if isinstance(last, BaseException):
+            raise RuntimeError(f"on {socket.gethostname()}: {last!r}") from last
+        yield signs.take()
+        yield last
+        return

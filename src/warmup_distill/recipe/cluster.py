@@ -1,0 +1,24 @@
+"""Where the work is done: this process, or workers."""
+
+from pydantic import Field
+
+from warmup_distill.recipe.section import Section
+
+
+class ClusterSection(Section):
+    """Workers under Ray, for every stage that computes. Nothing here changes what comes out."""
+
+    num_workers: int = Field(ge=1, le=65_536)
+    """Processes that compute side by side."""
+    address: str = "local"
+    """`local` starts Ray on this machine and stops it at the end; `auto` finds the cluster that
+    this machine belongs to; or HOST:PORT of its head."""
+    gpus_per_worker: float | None = Field(None, ge=0)
+    """None is one if the machines have any."""
+    cpus_per_worker: float | None = Field(None, gt=0)
+    """Also the threads of a worker; None shares out this machine's, or is 1 on a cluster."""
+    part_timeout: float = Field(300.0, ge=1)
+    """Seconds without a sign of life after which a part is sent to another worker. A part that
+    does give signs has at least as long, and ten times as long as the longest one before."""
+    max_failures: int = Field(8, ge=0)
+    """Parts or trainings that may be lost on workers before a stage stops."""
