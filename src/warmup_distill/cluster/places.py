@@ -1,6 +1,7 @@
 """A place where parts are computed, and the one that is this process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from warmup_distill.models.holding import Held
@@ -10,6 +11,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Given = TypeVar("Given", contravariant=True)
 Made = TypeVar("Made", covariant=True)
+Body = Callable[[Held], dict[str, int]]
 
 
 class Meter(Protocol):
@@ -49,6 +51,15 @@ class Place(Protocol):
             Stopped: a signal asked for it; every result before was given out.
         """
 
+    def train(self, body: Body, scratch: Path) -> dict[str, int]:
+        """Run the body of a training, in one process or in several that train together.
+
+        Args:
+            body: loads what it trains, trains it and saves it; returns counts. It may be sent to
+                other processes.
+            scratch: folder of the training's checkpoints.
+        """
+
     def close(self) -> None:
         """Give back what the place holds."""
 
@@ -66,6 +77,10 @@ class Here:
         for number, item in enumerate(items):
             yield number, task(item, self.held, meter)
             leave_if_asked()
+
+    def train(self, body: Body, scratch: Path) -> dict[str, int]:
+        """See `Place.train`."""
+        return body(self.held)
 
     def close(self) -> None:
         """See `Place.close`."""

@@ -5,10 +5,12 @@ The driver alone writes files. Tasks, not actors, for a task that is lost leaves
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from warmup_distill.cluster.parts import Lost, News, OpenParts
-from warmup_distill.cluster.places import Meter, Task
+from warmup_distill.cluster.places import Body, Meter, Task
+from warmup_distill.cluster.ranks import train_on_ranks
 from warmup_distill.cluster.remote import compute_part
 from warmup_distill.cluster.starting import connect, cpus_per_worker, gpus_per_worker, require_ray
 from warmup_distill.errors import RunError
@@ -46,6 +48,14 @@ class Workers:
             max_failures=self.settings.max_failures,
         )
         yield from parts.all(len(items), meter)
+
+    def train(self, body: Body, scratch: Path) -> dict[str, int]:
+        """See `Place.train`."""
+        self.held.take()
+        ray = self._connected()
+        if self.settings.num_workers == 1:
+            return body(self.held)
+        return train_on_ranks(ray, self.settings, self._resources, body, scratch)
 
     def close(self) -> None:
         """See `Place.close`."""

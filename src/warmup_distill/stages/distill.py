@@ -4,12 +4,14 @@ The same stage also makes the control (from the student that was not warmed up) 
 student that was cut.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from warmup_distill.models.cutting import cut_layers
+from warmup_distill.models.holding import Held, ModelRef
 from warmup_distill.models.loading import load_model
 from warmup_distill.models.saving import save_model
 from warmup_distill.recipe import CutSection, DistillSection
@@ -24,7 +26,7 @@ from warmup_distill.training.data import (
     teacher_completions,
 )
 from warmup_distill.training.distill import DistillTrainer
-from warmup_distill.training.fit import fit
+from warmup_distill.training.fit import fit, scratch_of
 from warmup_distill.training.signalling import Signalling, write_signals
 from warmup_distill.training.signals import TeacherSignals
 
@@ -32,47 +34,56 @@ from warmup_distill.training.signals import TeacherSignals
 def distill_warmed_up(session: Session) -> dict[str, int]:
     """Write distill/: the warmed-up student, distilled."""
     name = str(session.folder / "warmup")
-    return _distill(session, name, load_model(name), session.recipe.distill, "distill")
+    return _distill(session, partial(load_model, name), name, session.recipe.distill, "distill")
 
 
 def distill_control(session: Session) -> dict[str, int]:
     """Write control/: the student that was not warmed up, distilled in the same way."""
     name = session.student_name
-    return _distill(session, name, load_model(name), session.recipe.distill, "control")
+    return _distill(session, partial(load_model, name), name, session.recipe.distill, "control")
 
 
 def cut_student(session: Session) -> dict[str, int]:
     """Write cut/: the recipe's student with some of its layers, healed by distillation."""
     section, name = session.recipe.cut, session.recipe.student
     assert section is not None
-    model = cut_layers(load_model(name), section.keep_layers)
+    start = partial(_cut, name, section.keep_layers)
     if not section.heal:
         folder = session.folder / "cut"
-        save_model(model, session.tokenizer, folder, session.vocabulary, session.saved_dtype)
+        save_model(start(), session.tokenizer, folder, session.vocabulary, session.saved_dtype)
         return {"rows": 0, "steps": 0}
-    return _distill(session, name, model, section, "cut")
+    return _distill(session, start, name, section, "cut")
+
+
+def _cut(name: str, keep_layers: list[int]) -> PreTrainedModel:
+    return cut_layers(load_model(name), keep_layers)
 
 
 def _distill(
-    session: Session, name: str, start: PreTrainedModel, section: DistillSection, stage: str
+    session: Session,
+    start: Callable[[], PreTrainedModel],
+    name: str,
+    section: DistillSection,
+    stage: str,
 ) -> dict[str, int]:
-    """Distil a model, which was loaded by its name, into the folder of a stage."""
+    """Distil a model, which `start` loads by its name, into the folder of a stage."""
     prompts = list(read_parts(session.folder / "prompts", Prompt))
     rows = _rows(session, section, prompts)
     share = _student_share(session, section, rows)
     trained = rows[: len(rows) - len(share.validation)] if share else rows
-    counts = fit(
-        DistillTrainer,
-        start,
-        trained,
-        section,
-        session.folder / stage,
+    folder = (session.folder / stage).absolute()
+    learn = partial(
+        _learn,
+        start=start,
+        teacher=None if section.objective == "sft" else session.teacher_ref,
+        rows=trained,
+        section=section,
+        folder=folder,
         seed=session.recipe.seed,
         tokenizer=session.tokenizer,
         autocast=session.recipe.dtype == "bfloat16",
         saved_dtype=session.saved_dtype,
         origin=session.origin(stage, name),
-        teacher=None if section.objective == "sft" else session.teacher,
         vocabulary=session.vocabulary,
         objective=section.objective,
         options=section.options.given(),
@@ -82,7 +93,20 @@ def _distill(
         student_share=share,
         signals=_signals(session, section, rows),
     )
+    counts = session.place.train(learn, scratch_of(folder))
     return counts | {"left_out": len(prompts) - len(rows)}
+
+
+def _learn(
+    held: Held,
+    *,
+    start: Callable[[], PreTrainedModel],
+    teacher: ModelRef | None,
+    **arguments: Any,
+) -> dict[str, int]:
+    """The body of the training, in every process that takes part."""
+    loaded = held.take(teacher)[0] if teacher else None
+    return fit(DistillTrainer, start(), teacher=loaded, **arguments)
 
 
 def _rows(

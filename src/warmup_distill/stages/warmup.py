@@ -1,14 +1,16 @@
 """warmup: pairs → a student aligned to its teacher by preference optimization."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from warmup_distill.models.holding import Held, ModelRef
 from warmup_distill.models.loading import load_model
 from warmup_distill.models.saving import save_model
 from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import read_parts
-from warmup_distill.training.fit import fit
+from warmup_distill.training.fit import fit, scratch_of
 from warmup_distill.training.warmup import COLUMNS, WarmupTrainer, needs_prefix
 from warmup_distill.training.watch import Watched, hold_out
 
@@ -24,18 +26,19 @@ def train_warmup(session: Session) -> dict[str, int]:
         kept = session.vocabulary, session.saved_dtype
         save_model(unchanged, session.tokenizer, folder, *kept)
         return {"rows": 0, "steps": 0}
-    counts = fit(
-        WarmupTrainer,
-        load_model(session.student_name),
-        rows,
-        recipe.warmup,
-        folder,
+    align = partial(
+        _align,
+        start=session.student_name,
+        teacher=session.teacher_ref,
+        watching=_watching(session, held_out) if held_out else None,
+        rows=rows,
+        section=recipe.warmup,
+        folder=folder.absolute(),
         seed=recipe.seed,
         tokenizer=session.tokenizer,
         autocast=recipe.dtype == "bfloat16",
         saved_dtype=session.saved_dtype,
         origin=session.origin("warmup", session.student_name),
-        watched=_watched(session, held_out) if held_out else None,
         vocabulary=session.vocabulary,
         beta=recipe.warmup.beta,
         loss=recipe.warmup.loss,
@@ -43,20 +46,37 @@ def train_warmup(session: Session) -> dict[str, int]:
         options=recipe.warmup.loss_options(),
         row_tokens=recipe.warmup.row_tokens,
     )
+    counts = session.place.train(align, scratch_of(folder))
     return counts | {"held_out_prompts": len(held_out)}
 
 
-def _watched(session: Session, held_out: Sequence[Prompt]) -> Watched:
+def _align(
+    held: Held,
+    *,
+    start: str,
+    teacher: ModelRef,
+    watching: dict[str, Any] | None,
+    **arguments: Any,
+) -> dict[str, int]:
+    """The body of the training, in every process that takes part."""
+    watched = None
+    if watching:
+        (loaded,) = held.take(teacher)
+        watched = Watched(teacher=loaded, **watching)
+    return fit(WarmupTrainer, load_model(start), watched=watched, **arguments)
+
+
+def _watching(session: Session, held_out: Sequence[Prompt]) -> dict[str, Any]:
+    """What the warm-up is watched with, but for the teacher."""
     recipe = session.recipe
-    return Watched(
-        section=recipe.warmup.watch,
-        prompts=held_out,
-        teacher=session.teacher,
-        margin_threshold=recipe.rollouts.margin_threshold,
-        max_new_tokens=recipe.rollouts.max_new_tokens,
-        batch_tokens=recipe.rollouts.batch_tokens,
-        seed=recipe.seed,
-    )
+    return {
+        "section": recipe.warmup.watch,
+        "prompts": held_out,
+        "margin_threshold": recipe.rollouts.margin_threshold,
+        "max_new_tokens": recipe.rollouts.max_new_tokens,
+        "batch_tokens": recipe.rollouts.batch_tokens,
+        "seed": recipe.seed,
+    }
 
 
 def _rows(session: Session, held_out: set[str]) -> list[dict[str, Any]]:

@@ -26,6 +26,12 @@ def asked() -> int | None:
     return _asked
 
 
+def ask(number: int) -> None:
+    """Ask this process to stop, as a signal of this number would."""
+    global _asked
+    _asked = number
+
+
 def leave_if_asked() -> None:
     """Raise `Stopped` if a signal came; called where everything before is saved."""
     if _asked is not None:

@@ -158,16 +158,21 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        if self.is_world_process_zero():
-            folder = Path(self._get_output_dir(trial=trial))
-            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            write_json(folder / name / OWN_STATE, self.own_state())
+        folder = Path(self._get_output_dir(trial=trial))
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        write_json(folder / name / self._own_state_file, self.own_state())
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        kept = Path(checkpoint) / OWN_STATE if checkpoint else None
+        kept = Path(checkpoint) / self._own_state_file if checkpoint else None
         if kept and kept.exists():
             self.restore(read_json(kept))
+
+    @property
+    def _own_state_file(self) -> str:
+        """Each process has its own, for each draws completions of its own."""
+        rank = self.args.process_index
+        return f"{rank}_{OWN_STATE}" if rank else OWN_STATE
 
     def note(self, **values: Tensor) -> None:
         """Keep values, one or many; the mean of all goes into the next log line."""

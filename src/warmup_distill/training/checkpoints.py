@@ -18,6 +18,7 @@ from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.store.checking import recorded
 from warmup_distill.store.hashing import facts
 from warmup_distill.store.removing import remove_files
+from warmup_distill.training.ranks import wait_for_all
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Sealing(TrainerCallback):
         self.about = about
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        wait_for_all()  # each process has written its random state
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"

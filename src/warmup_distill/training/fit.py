@@ -14,12 +14,14 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 
 from warmup_distill.models.saving import save_model
 from warmup_distill.recipe import TrainSection
+from warmup_distill.recipe.batches import share_of_batch
 from warmup_distill.store.artifacts import write_json, write_text
 from warmup_distill.store.fingerprints import digest
 from warmup_distill.store.stopping import asked, leave_if_asked
 from warmup_distill.training.adapters import with_lora
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.checkpoints import Sealing, newest_whole
+from warmup_distill.training.ranks import any_of, is_first, processes, wait_for_all
 from warmup_distill.training.watch import Watch, Watched
 
 logger = logging.getLogger(__name__)
@@ -70,12 +72,13 @@ def fit(
     """
     set_seed(seed)  # before the trainer does: adapters are drawn first
     policy: Any = with_lora(model, section.lora) if section.lora else model
-    scratch = folder.parent / "checkpoints" / folder.name
+    scratch = scratch_of(folder)
     about = {
         **section.model_dump(mode="json", exclude=FREE),
         "seed": seed,
         "rows": digest(list(rows)),
         **(origin or {}),
+        **({"processes": processes()} if processes() > 1 else {}),
     }
     trainer = trainer_type(
         model=policy,
@@ -91,10 +94,17 @@ def fit(
         trainer.add_callback(callback)
     _train(trainer, newest_whole(scratch, about), watch)
     trained: Any = policy.merge_and_unload() if section.lora else policy
-    save_model(trained, tokenizer, folder, trainer.vocabulary, saved_dtype)
-    _write_logs(trainer, folder, watch)
+    if is_first():
+        save_model(trained, tokenizer, folder, trainer.vocabulary, saved_dtype)
+        _write_logs(trainer, folder, watch)
+    wait_for_all()
     counts = {"rows": len(rows), "steps": trainer.state.global_step}
     return counts | (watch.counts() if watch else {})
+
+
+def scratch_of(folder: Path) -> Path:
+    """Where the checkpoints are of a training that saves its model to a folder."""
+    return folder.parent / "checkpoints" / folder.name
 
 
 def _write_logs(trainer: GloballyNormalizedTrainer, folder: Path, watch: Watch | None) -> None:
@@ -135,6 +145,9 @@ def training_arguments(
     section: TrainSection, rows: int, seed: int, autocast: bool, scratch: str
 ) -> TrainingArguments:
     """What a section of the recipe says, in `transformers`' words."""
+    rows_at_once, accumulation = share_of_batch(
+        section.per_device_train_batch_size, section.gradient_accumulation_steps, processes()
+    )
     per_step = section.per_device_train_batch_size * section.gradient_accumulation_steps
     steps = section.max_steps or int(section.num_train_epochs * rows / per_step) + 1
     return TrainingArguments(
@@ -143,8 +156,8 @@ def training_arguments(
         learning_rate=section.learning_rate,
         num_train_epochs=section.num_train_epochs,
         max_steps=section.max_steps or -1,
-        per_device_train_batch_size=section.per_device_train_batch_size,
-        gradient_accumulation_steps=section.gradient_accumulation_steps,
+        per_device_train_batch_size=rows_at_once,
+        gradient_accumulation_steps=accumulation,
         lr_scheduler_type=section.lr_scheduler_type,
         warmup_steps=section.warmup_steps,
         weight_decay=section.weight_decay,
@@ -167,7 +180,7 @@ class LeaveWhenAsked(TrainerCallback):
     """Saves and ends the training after the step in which a signal came."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if asked() is not None:
+        if any_of(asked() is not None):
             control.should_save = control.should_training_stop = True
 
 
@@ -179,7 +192,10 @@ class ProgressBar(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         done = state.global_step
-        self.bar = tqdm(total=state.max_steps, initial=done, desc=self.name, unit="step")
+        self.bar = tqdm(
+            total=state.max_steps, initial=done, desc=self.name, unit="step",
+            disable=not state.is_world_process_zero,
+        )  # fmt: skip
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.update(state.global_step - self.bar.n)

@@ -26,6 +26,7 @@ from warmup_distill.store.hashing import facts
 from warmup_distill.store.removing import remove_files
 from warmup_distill.store.stopping import asked
 from warmup_distill.store.writing import replacing
+from warmup_distill.training.ranks import is_first, of_first, wait_for_all
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,8 @@ class Watch(TrainerCallback):
             )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not is_first():
+            return
         checkpoint = self.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         nearest = facts(self._best_file(self.nearest))
         write_json(checkpoint / WATCHED, {"history": self.history, "nearest": nearest})
@@ -170,16 +173,17 @@ class Watch(TrainerCallback):
         return len(worse) == self.given.section.patience and all(worse)
 
     def _examine(self, step: int) -> None:
-        found = self._agreement()
+        found = of_first(self._agreement)  # the others wait, and so all of them decide alike
         self.history.append(
             {"step": step, "watch_mismatch": found.mismatch_share, "watch_kl": found.reverse_kl}
         )
-        if self.nearest["step"] == step:
+        if self.nearest["step"] == step and is_first():
             state = self.trainer.model.state_dict()
             kept = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
             with replacing(self._best_file(self.nearest)) as temporary:
                 save_file(kept, temporary)
             self._forget_others()
+        wait_for_all()
 
     def _forget_others(self) -> None:
         """Remove weights that are nearest at no checkpoint that is there, and not now."""
