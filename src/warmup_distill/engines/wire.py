@@ -177,7 +177,10 @@ class Wire:
                 f"{address} sends us elsewhere ({status}), where a key would go too. Put the "
                 f"address that it means into rollouts.engine.{address.role}."
             )
-        return RefusalError(f"{address} refuses a request to {path} ({status}): {said}.")
+        return RefusalError(
+            f"{address} refuses a request to {path} ({status}): {said}. Start it so that it takes "
+            f"such requests (`{address.command}`), or ask less of it in the recipe. {GOES_ON}"
+        )
 
     def _said(self, response: "httpx.Response") -> str:
         """A server's own words, without the key that some repeat in them."""
