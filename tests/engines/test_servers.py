@@ -16,7 +16,7 @@ from warmup_distill.engines.choosing import Chosen, Pair, choose, require_engine
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.vllm import VllmEngine
 from warmup_distill.errors import NumbersError, RunError
-from warmup_distill.models.holding import Held, ModelRef
+from warmup_distill.models.holding import Held
 from warmup_distill.models.loading import BUNDLED
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.engine import EngineSection

@@ -11,7 +11,7 @@ from typing import Any
 import naive
 import pytest
 import torch
-from conftest import padded, random_model
+from conftest import random_model
 from fake_vllm import DropError, FakeVllm, RefusalError
 from transformers import PreTrainedModel
 
@@ -20,7 +20,7 @@ from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.engines.vllm import VllmEngine
 from warmup_distill.engines.wire import Address
-from warmup_distill.errors import NumbersError, RunError
+from warmup_distill.errors import RunError
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Check, Sample
 

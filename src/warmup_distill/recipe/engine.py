@@ -37,8 +37,7 @@ Address = Annotated[str, AfterValidator(_is_address)]
 
 
 class EngineSection(Section):
-    """What samples and checks: `engine: transformers` is this process, or its workers. `engine:
-    {name: vllm, student: URL, teacher: URL}` are two servers of vLLM; see docs/vllm.md."""
+    """`engine: transformers` is this process or its workers; else two servers, see docs/vllm.md."""
 
     name: Literal["transformers", "vllm"] = "transformers"
     """`vllm` needs the extra of that name, and two servers that are running."""
