@@ -136,8 +136,7 @@ def agreement(options: argparse.Namespace, folders: dict[str, Path]) -> Agreemen
     flat = [*chain(*samples)]
     theirs, ours = check(remote), check(here)
     student = held_to(pair, refs["student"], prompts, samples)
-    both = [(a, b) for a, b in zip(theirs, ours, strict=True)
-            if a.continuation and b.continuation and a.continuation.ids == b.continuation.ids]  # fmt: skip
+    both = [(a, b) for a, b in zip(theirs, ours, strict=True) if same_ending(a, b)]
     margins = [q - p for one, found in zip(flat, ours, strict=True)
                for q, p in zip(one.logprobs, found.teacher_logprobs, strict=True)]  # fmt: skip
     return Agreement(
@@ -174,6 +173,11 @@ def held_to(
 def apart(some: list[list[float]], others: list[list[float]]) -> Apart:
     values = [abs(a - b) for a, b in zip(chain(*some), chain(*others), strict=True)]
     return Apart(tokens=len(values), mean=sum(values) / len(values), largest=max(values))
+
+
+def same_ending(one: Check, other: Check) -> bool:
+    ours, theirs = one.continuation, other.continuation
+    return ours is not None and theirs is not None and ours.ids == theirs.ids
 
 
 def same(some: list[Sample], others: Any) -> int:

@@ -146,7 +146,7 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "nothing listens": (
         set_on("student"), {"student": "http://127.0.0.1:9"},
         "failed 3 times to answer /v1/models: nothing listens there.*Start it .`vllm serve "
-        "bundled:student.*same command goes on",
+        ".*bundled/student --dtype float32 .*same command goes on",
     ),
     "no server of this kind": (
         set_on("student"), {"student": "{student}/elsewhere"}, "knows no /v1/models .404",
@@ -157,7 +157,7 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "several models, none of them meant": (
         set_on("teacher", models=[{"id": "a"}, {"id": "b"}]), {},
-        "serves a, b, and not bundled:teacher.*teacher_model",
+        "serves a, b, and not .*bundled/teacher.*teacher_model",
     ),
     "a context that is too short": (
         set_on("teacher", context=20), {}, "reads 20 tokens, but .* up to 20.*--max-model-len 21",
@@ -220,7 +220,7 @@ def test_every_fault_has_one_message_that_says_what_to_do(
 def test_a_model_of_several_is_found_by_its_name(
     urls: dict[str, str], fakes: dict[str, FakeVllm]
 ) -> None:
-    fakes["student"].models = [{"id": "x"}, {"id": "y", "root": "bundled:student"}]
+    fakes["student"].models = [{"id": "x"}, {"id": "y", "root": str(BUNDLED / "student")}]
     _, facts = chosen(urls)
     assert facts["student"]["model"] == "y"
     assert {body["model"] for body in fakes["student"].bodies} == {"y"}

@@ -70,8 +70,8 @@ def connect(fakes: Pair, vocabulary: Vocabulary) -> Iterator[Connect]:
 
 def address(fake: FakeVllm, url: str, **changes: Any) -> Address:
     known: dict[str, Any] = {
-        "role": "student", "url": url, "expected": "org/model", "name": "served",
-        "head": fake.model.config.vocab_size, "timeout": 20.0, "concurrency": 8,
+        "role": "student", "url": url, "expected": "org/model", "dtype": "float32",
+        "name": "served", "head": fake.model.config.vocab_size, "timeout": 20.0, "concurrency": 8,
     }  # fmt: skip
     return Address(**(known | changes))
 

@@ -10,9 +10,9 @@ from warmup_distill.engines.paths import path_of
 from warmup_distill.engines.probing import Probing, Question
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.engines.vllm import VllmEngine
-from warmup_distill.engines.wire import Address, require_httpx
+from warmup_distill.engines.wire import Address, Role, key_of, require_httpx
 from warmup_distill.models.holding import Held, ModelRef
-from warmup_distill.models.loading import load_config
+from warmup_distill.models.loading import load_config, locate
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.recipe import RolloutsSection
 from warmup_distill.recipe.engine import EngineSection
@@ -85,7 +85,7 @@ def require_engine(settings: EngineSection) -> None:
     """Raise a RunError if what an engine needs besides models is not installed or not set."""
     if settings.name == "vllm":
         require_httpx()
-        _address("student", settings, expected="", head=0, workers=1).key()
+        key_of(settings.api_key_env)
 
 
 def choose(
@@ -114,15 +114,16 @@ def _on_servers(
     workers: int, meter: Meter,
 ) -> Chosen:  # fmt: skip
     engine = settings.engine
+    roles: list[tuple[Role, ModelRef]] = [("student", pair.student), ("teacher", pair.teacher)]
     questions = [
         Question(
-            address=_address(role, engine, ref.name, _head(ref.name), workers),
+            address=_address(role, ref, engine, workers),
             model=ref,
             prompt=prompts[0],
             tokens=min(PROBED, settings.max_new_tokens),
             longest=max(map(len, prompts)) + settings.max_new_tokens,
         )
-        for role, ref in (("student", pair.student), ("teacher", pair.teacher))
+        for role, ref in roles
     ]
     probing = Probing(vocabulary=pair.vocabulary, tolerance=engine.tolerance)
     found = dict(place.compute(probing, questions, meter))
@@ -134,14 +135,15 @@ def _on_servers(
 ENGINES: dict[str, Callable[..., Chosen]] = {"transformers": _in_process, "vllm": _on_servers}
 
 
-def _head(name: str) -> int:
-    return int(load_config(name).get_text_config().vocab_size)
-
-
-def _address(role: Any, settings: EngineSection, expected: str, head: int, workers: int) -> Address:
-    url = getattr(settings, role)
+def _address(role: Role, ref: ModelRef, settings: EngineSection, workers: int) -> Address:
     return Address(
-        role=role, url=url, expected=expected, head=head,
-        name=getattr(settings, f"{role}_model"), timeout=settings.timeout,
-        concurrency=max(1, settings.concurrency // workers), key_env=settings.api_key_env,
-    )  # fmt: skip
+        role=role,
+        url=getattr(settings, role),
+        expected=locate(ref.name),
+        dtype=ref.dtype,
+        head=load_config(ref.name).get_text_config().vocab_size,
+        name=getattr(settings, f"{role}_model"),
+        timeout=settings.timeout,
+        concurrency=max(1, settings.concurrency // workers),
+        key_env=settings.api_key_env,
+    )

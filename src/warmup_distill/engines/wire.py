@@ -34,7 +34,9 @@ class Address:
     role: Role
     url: str
     expected: str
-    """The model that should be there, as a run knows it."""
+    """The model that should be there: its folder, or its name on the hub."""
+    dtype: str
+    """That it should be in."""
     head: int
     """Rows of that model's head, padding included."""
     name: str | None
@@ -50,25 +52,26 @@ class Address:
     def command(self) -> str:
         """What starts such a server."""
         return (
-            f"vllm serve {self.expected} --generation-config vllm --logprobs-mode raw_logprobs "
-            "--no-enable-prefix-caching"
+            f"vllm serve {self.expected} --dtype {self.dtype} --generation-config vllm "
+            "--logprobs-mode raw_logprobs --no-enable-prefix-caching"
         )
 
-    def key(self) -> str | None:
-        """The key, from the environment of this process.
 
-        Raises:
-            RunError: there is none.
-        """
-        if self.key_env is None:
-            return None
-        found = os.environ.get(self.key_env, "").strip()
-        if not (found and found.isascii() and found.isprintable()):
-            raise RunError(
-                f"rollouts.engine.api_key_env names {self.key_env}, which holds no key here. "
-                "Export it, on every machine that has workers, or leave api_key_env out."
-            )
-        return found
+def key_of(variable: str | None) -> str | None:
+    """The key that a variable in the environment of this process holds; None if none is named.
+
+    Raises:
+        RunError: it holds none.
+    """
+    if variable is None:
+        return None
+    found = os.environ.get(variable, "").strip()
+    if not (found and found.isascii() and found.isprintable()):
+        raise RunError(
+            f"rollouts.engine.api_key_env names {variable}, which holds no key here. Export it, on "
+            "every machine that has workers, or leave api_key_env out."
+        )
+    return found
 
 
 def require_httpx() -> None:
@@ -190,7 +193,7 @@ class Wire:
             text = error["message"] if isinstance(error, dict) else error or text
         except (ValueError, AttributeError, KeyError):
             pass  # then its words are the whole text
-        key = self.address.key()
+        key = key_of(self.address.key_env)
         text = str(text).replace(key, "…") if key else str(text)
         return " ".join(clean(text).split())[:MOST_SAID].rstrip(".") or "no words"
 
@@ -214,7 +217,7 @@ async def connected(address: Address) -> AsyncIterator[Wire]:
     require_httpx()
     import httpx
 
-    key = address.key()
+    key = key_of(address.key_env)
     room = httpx.Limits(max_connections=address.concurrency,
                         max_keepalive_connections=address.concurrency)  # fmt: skip
     async with httpx.AsyncClient(
