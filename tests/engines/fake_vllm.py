@@ -193,6 +193,8 @@ def _handler(fake: FakeVllm) -> type[BaseHTTPRequestHandler]:
             text = json.dumps(said).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
+            if 300 <= status < 400:
+                self.send_header("Location", "/v1/elsewhere")
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)

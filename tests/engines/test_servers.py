@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fake_vllm import DropError, FakeVllm, RefusalError
 from transformers import AutoModelForCausalLM
 
@@ -243,6 +244,23 @@ def test_a_model_that_has_no_room_here_is_not_compared_and_the_manifest_says_why
     assert facts["teacher"]["compared_with"] is None
     assert "more than half of the free memory" in facts["teacher"]["why"]
     assert "mean_difference" not in facts["teacher"]
+
+
+def test_a_model_that_ends_at_once_is_compared_on_as_many_tokens(
+    urls: dict[str, str], fakes: dict[str, FakeVllm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(BUNDLED / "student")
+    with torch.no_grad():
+        for parameter in model.model.parameters():  # then its hidden state is a constant
+            parameter.zero_()
+        model.model.norm.weight.fill_(1.0)
+        model.model.embed_tokens.weight.fill_(1.0)
+        model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(model.lm_head.weight))
+        model.lm_head.weight[model.config.eos_token_id] = 1.0
+    fakes["student"].model = model
+    monkeypatch.setattr(probing, "fits_here", lambda name, dtype: False)
+    _, facts = chosen(urls)
+    assert facts["student"]["tokens"] == 16
 
 
 def test_log_probabilities_that_are_not_finite_stop_the_work(

@@ -1,5 +1,6 @@
 """The engine on servers against the default engine and the naive reference: same numbers."""
 
+import asyncio
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 
 from warmup_distill.engines import wire
 from warmup_distill.engines.randomness import stream
+from warmup_distill.engines.served import Served
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.engines.vllm import VllmEngine
 from warmup_distill.engines.wire import Address
@@ -286,6 +288,28 @@ def test_ids_that_both_models_do_not_share_are_never_drawn_and_leave_the_others_
     for one in long:
         close(one.logprobs, naive.logprobs(model, [5, 6], one.ids))
         assert one.ids[-1] == 1 or len(one.ids) == 20
+
+
+def test_a_forbidden_first_token_stays_forbidden_where_the_draw_is_repeated(
+    vocabulary: Vocabulary,
+) -> None:
+    """The likeliest token is none that may be drawn, the next one is the one that is forbidden."""
+    model = random_model(1, "qwen2")
+    order = model(input_ids=torch.tensor([[5, 6]])).logits[0, -1].argsort(descending=True).tolist()
+    never, forbidden, third = order[:3]
+    fake = FakeVllm(model)
+
+    async def draw_first(url: str) -> Sample:
+        async with wire.connected(address(fake, url)) as connection:
+            shared = replace(vocabulary, banned_ids=frozenset({never}))
+            served = Served(wire=connection, vocabulary=shared)
+            return await served.draw(
+                [5, 6], 0, max_new_tokens=1, temperature=0.0, banned=[forbidden]
+            )
+
+    with fake.listening() as url:
+        assert asyncio.run(draw_first(url)).ids == [third]
+    assert len(fake.bodies) == 2
 
 
 @pytest.mark.parametrize("fault", [500, 503, 429, "drop"])

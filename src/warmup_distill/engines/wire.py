@@ -218,13 +218,13 @@ async def connected(address: Address) -> AsyncIterator[Wire]:
     import httpx
 
     key = key_of(address.key_env)
-    room = httpx.Limits(max_connections=address.concurrency,
-                        max_keepalive_connections=address.concurrency)  # fmt: skip
+    # The semaphore is the bound: the client's own queue is slow where a thousand wait.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=address.concurrency)
     async with httpx.AsyncClient(
         base_url=address.url,
         headers={"Authorization": f"Bearer {key}"} if key else {},
         timeout=httpx.Timeout(address.timeout),
-        limits=room,
+        limits=limits,
         trust_env=False,
         verify=ssl.create_default_context(),
     ) as client:
