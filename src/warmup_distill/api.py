@@ -95,6 +95,8 @@ def build_rollouts(
     if "prompts_per_part" in settings:
         raise RecipeError("prompts_per_part has no effect here: no parts are written to disk.")
     section = section_of(RolloutsSection, settings)
+    if section.engine.name != "transformers":
+        raise RecipeError("engine has no effect here: the models that are given compute.")
     student, teacher = given_model(student, "student"), given_model(teacher, "teacher")
     tokenizer = given_tokenizer(tokenizer)
     renderer = Renderer.of(tokenizer, system=system, template_kwargs=chat_template_kwargs or {})

@@ -10,6 +10,7 @@ from typing import Any
 
 from warmup_distill.cluster.choosing import place_of
 from warmup_distill.data.prompting import read_prompts
+from warmup_distill.engines.choosing import require_engine
 from warmup_distill.errors import ModelError, RunError
 from warmup_distill.models.cutting import require_layers
 from warmup_distill.models.loading import load_config
@@ -106,6 +107,7 @@ def opened(
 def preflight(session: Session) -> None:
     """Find what is wrong with models, tokenizers and data before anything is written."""
     recipe = session.recipe
+    require_engine(recipe.rollouts.engine)
     require_models(recipe)
     session.require_one_vocabulary()
     _require_prompts(session)

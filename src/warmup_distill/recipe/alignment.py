@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from warmup_distill.recipe.engine import EngineSection
 from warmup_distill.recipe.section import ModelName, Section, unit
 
 
@@ -24,7 +25,7 @@ class RolloutsSection(Section):
     """Of the teacher's continuations; 0 is greedy."""
     stop_at_mismatch: bool = True
     """Keep teacher log-probabilities only up to the first mismatch; false keeps every margin."""
-    engine: Literal["transformers"] = "transformers"
+    engine: EngineSection = EngineSection()
     """What samples and checks; the records are the same whichever it is."""
     batch_tokens: int = Field(16384, ge=1, json_schema_extra=unit("tokens"))
     """Tokens of prompts and completions whose keys and values are in memory together."""

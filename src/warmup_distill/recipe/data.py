@@ -145,6 +145,18 @@ class EvaluateSection(Section):
     batch_tokens: int = Field(16384, ge=1, json_schema_extra=unit("tokens"))
     """Tokens of prompts and completions whose keys and values are in memory together."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _computes_here(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "engine" in value:
+            raise ValueError(
+                "`engine` is for rollouts alone: a server keeps the weights that it was started "
+                "with, and a run makes new ones. Leave it out to evaluate in process; or serve a "
+                "trained model by itself (`vllm serve RUN/distill`) and evaluate it with a program "
+                "that asks servers"
+            )
+        return value
+
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         names = [benchmark.name for benchmark in self.benchmarks]

@@ -1,5 +1,6 @@
 """rollouts: prompts → student samples, checked and continued by the teacher."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -8,13 +9,11 @@ from typing import Any
 
 from warmup_distill.cluster.places import Meter
 from warmup_distill.engines import Engine
-from warmup_distill.engines.paths import path_of
+from warmup_distill.engines.choosing import Chosen, Pair, Source, choose
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
-from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import NumbersError, RunError
-from warmup_distill.models.holding import Held, ModelRef
-from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.models.holding import Held
 from warmup_distill.recipe import RolloutsSection
 from warmup_distill.records import Check, Prompt, Rollout, Sample
 from warmup_distill.stages.models_ahead import expected_path
@@ -34,6 +33,8 @@ Given = tuple[Sequence[Prompt], Sequence[list[Sample]] | None]
 """Prompts to roll out, and their samples where they were drawn before."""
 Paths = dict[str, str]
 """How each model is run, by its role."""
+SERVERS = "servers"
+"""The note in a part, and in the manifest, that says what servers were found to be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Part:
 
     @property
     def is_current(self) -> bool:
-        return read_notes(self.path) == self.notes
+        return self.notes.items() <= read_notes(self.path).items()
 
     def samples(self) -> list[list[Sample]] | None:
         """The samples of an earlier check with other settings, which need not be drawn again."""
@@ -66,6 +67,7 @@ def write_rollouts(session: Session) -> dict[str, Any]:
     waiting = [part for part in parts if not part.is_current]
     paths = _write(session, waiting) if waiting else _expected_paths(session)
     rollouts = [rollout for part in parts for rollout in read_records(part.path, Rollout)]
+    servers = read_notes(parts[-1].path).get(SERVERS) if parts else None
     return {
         "rollouts": len(rollouts),
         "tokens": sum(len(rollout.completion_ids) for rollout in rollouts),
@@ -76,11 +78,14 @@ def write_rollouts(session: Session) -> dict[str, Any]:
             rollout.continuation_finish_reason == "length" for rollout in rollouts
         ),
         "paths": paths,
-    }
+    } | ({SERVERS: json.loads(servers)} if servers else {})
 
 
 def _expected_paths(session: Session) -> Paths:
     names = {"student": session.student_name, "teacher": session.recipe.teacher}
+    engine = session.recipe.rollouts.engine.name
+    if engine != "transformers":
+        return dict.fromkeys(names, engine)
     return {role: expected_path(name) for role, name in names.items()}
 
 
@@ -90,6 +95,8 @@ def _parts(session: Session) -> list[Part]:
     before = session.fingerprints
     sampling = [before["prompts"], before["cut"] if recipe.cut else None, recipe.seed,
                 recipe.dtype, settings.num_samples, settings.temperature]  # fmt: skip
+    if settings.engine.name != "transformers":  # other kernels, other random numbers
+        sampling.append(settings.engine.name)
     checking = [settings.margin_threshold, settings.continuation_temperature,
                 settings.stop_at_mismatch]  # fmt: skip
     parts = []
@@ -120,20 +127,15 @@ def _remove_strays(folder: Path, expected: set[Path]) -> None:
 class RollOut:
     """A task: the rollouts of some prompts, and how each model was run."""
 
-    student: ModelRef
-    teacher: ModelRef
-    vocabulary: Vocabulary
+    source: Source
     settings: RolloutsSection
     seed: int
 
     def __call__(self, item: Given, held: Held, meter: Meter) -> tuple[list[Rollout], Paths]:
         prompts, samples = item
-        student, teacher = held.take(self.student, self.teacher)
-        engine = TransformersEngine(
-            student, teacher, self.vocabulary, self.settings.batch_tokens, meter.advance
-        )
+        engine = self.source.engine(held, meter.advance)
         rollouts = roll_out(engine, prompts, self.settings, self.seed, samples, meter.settle)
-        return rollouts, {"student": str(path_of(student)), "teacher": str(path_of(teacher))}
+        return rollouts, self.source.paths(held)
 
 
 class _Given(Sequence[Given]):
@@ -152,22 +154,31 @@ class _Given(Sequence[Given]):
 def _write(session: Session, parts: Sequence[Part]) -> Paths:
     """Roll out what is waiting; returns how each model was run."""
     settings = session.recipe.rollouts
-    task = RollOut(
-        student=session.ref(session.student_name),
-        teacher=session.teacher_ref,
-        vocabulary=session.vocabulary,
-        settings=settings,
-        seed=session.recipe.seed,
-    )
     longest = settings.num_samples * settings.max_new_tokens
     # Every token counts at the most three times: sampled, checked, and drawn by the teacher.
     total = 3 * longest * sum(len(part.prompts) for part in parts)
     paths: Paths = {}
     with Progress("rollouts", total) as progress:
+        source, servers = _source(session, parts, progress)
+        known = {SERVERS: json.dumps(servers)} if servers else {}
+        task = RollOut(source=source, settings=settings, seed=session.recipe.seed)
         for number, found in session.place.compute(task, _Given(parts), progress):
             rollouts, paths = found
-            write_records(parts[number].path, Rollout, rollouts, parts[number].notes)
+            write_records(parts[number].path, Rollout, rollouts, parts[number].notes | known)
     return paths
+
+
+def _source(session: Session, parts: Sequence[Part], progress: Progress) -> Chosen:
+    """The recipe's engine, tried; and what was found out about servers."""
+    cluster = session.recipe.cluster
+    models = Pair(
+        student=session.ref(session.student_name),
+        teacher=session.teacher_ref,
+        vocabulary=session.vocabulary,
+    )
+    prompts = [prompt.prompt_ids for part in parts for prompt in part.prompts]
+    workers = cluster.num_workers if cluster else 1
+    return choose(session.recipe.rollouts, models, prompts, session.place, workers, progress)
 
 
 def roll_out(

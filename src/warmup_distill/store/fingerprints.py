@@ -10,11 +10,13 @@ from typing import Any
 
 from warmup_distill.errors import RunError
 from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.engine import EngineSection
 from warmup_distill.store.hashing import sha256
 
 FREE = frozenset(
     {"rollouts.batch_tokens", "evaluate.batch_tokens"}
     | {f"{section}.save_steps" for section in ("cut", "warmup", "distill")}
+    | {f"rollouts.engine.{field}" for field in EngineSection.model_fields if field != "name"}
 )
 """Fields that change how fast or how safely a run goes, not what comes out."""
 
