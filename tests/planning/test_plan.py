@@ -104,9 +104,7 @@ def test_every_kind_of_distillation_can_be_measured(
 def test_the_control_takes_over_what_the_teacher_drew(tmp_path: Path) -> None:
     recipe = small_recipe(distill={"completions": {"source": "teacher"}, "max_steps": 1})
     facts = gather(Session(tmp_path, recipe))
-    costs = Costs(
-        drawing=1.0, checking=0.0, teaching=7.0, pair=0.0, row=0.0, pairs_per_prompt=0.0
-    )
+    costs = Costs(drawing=1.0, checking=0.0, teaching=7.0, pair=0.0, row=0.0, pairs_per_prompt=0.0)
     found = totals(recipe, facts, costs)
     assert found["distill"] == 12 * 7.0 and "control" not in found
 
