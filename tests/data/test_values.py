@@ -125,3 +125,10 @@ def test_a_column_of_whole_numbers_with_gaps_is_read_from_parquet(tmp_path: Path
     first, second = read_rows(Source(file=tmp_path / "rows.parquet", **named))
     assert (first.row_id, first.answer, first.reference) == ("1", "4", "2.5")
     assert (second.row_id, second.answer, second.reference) == ("2", None, "3" * 30)
+
+
+def test_a_short_float_of_parquet_has_the_digits_that_were_written(tmp_path: Path) -> None:
+    table = {"prompt": ["a", "b"], "answer": pa.array([0.1, None], pa.float32())}
+    pq.write_table(pa.table(table), tmp_path / "rows.parquet")
+    source = Source(file=tmp_path / "rows.parquet", prompt_column="prompt", answer_column="answer")
+    assert [row.answer for row in read_rows(source)] == ["0.1", None]

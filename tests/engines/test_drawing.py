@@ -4,16 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import random_model
+import torch
 from test_training import ROWS
 
+from warmup_distill.cluster import places
+from warmup_distill.cluster.places import Here
 from warmup_distill.engines import drawing
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.store.stopping import Stopped
-from warmup_distill.training import signals
-from warmup_distill.tree.model import TreeModel
+from warmup_distill.training import signalling, signals
 
 PROMPTS = [[5, 6, 7], [4], [10, 11, 12, 13], [20, 21]]
 STREAMS = [[1, 2], [3, 4], [5, 6], [7, 8]]
@@ -34,12 +36,25 @@ class Asked:
 def draw(folder: Path, vocabulary: Vocabulary, batch_tokens: int, **settings: Any) -> Any:
     """What was drawn, and how many tokens the progress bar heard of."""
     heard: list[int] = []
-    model = random_model(1)
-    settings = {"model": "a", "max_new_tokens": 8, "temperature": 1.0} | settings
+    settings = {"model": "bundled:student", "temperature": 1.0} | settings
+    wanted = drawing.Drawing(
+        vocabulary=vocabulary, prompts=PROMPTS, streams=STREAMS, max_new_tokens=8,
+        batch_tokens=batch_tokens,
+        **settings | {"model": ModelRef.of(settings["model"], "float32")},
+    )  # fmt: skip
     with Progress("drawing", 8 * 8) as progress:
         progress.advance = heard.append  # type: ignore[method-assign]
-        engine = TransformersEngine(model, model, vocabulary, batch_tokens, progress.advance)
-        return drawing.draw(engine, PROMPTS, STREAMS, folder, progress, **settings), sum(heard)
+        (found,) = drawing.draw(Here(), [wanted], [folder], progress)
+    return found, sum(heard)
+
+
+def write_signals(folder: Path, vocabulary: Vocabulary, kind: Any) -> Any:
+    """The signal of a teacher, as it is read afterwards."""
+    task = signalling.Signalling(
+        teacher=ModelRef.of("bundled:teacher", "float32"), vocabulary=vocabulary, kind=kind,
+        top_k=5, temperature=1.0,
+    )  # fmt: skip
+    return signalling.write_signals(Here(), task, ROWS, folder)
 
 
 def tokens(drawn: Any) -> int:
@@ -52,7 +67,7 @@ def test_an_interruption_keeps_what_was_drawn(
     whole, heard = draw(tmp_path / "whole", vocabulary, 9999)
     assert heard == tokens(whole) and [len(group) for group in whole] == [2, 2, 2, 2]
     with monkeypatch.context() as patch:
-        patch.setattr(drawing, "leave_if_asked", Asked(2))
+        patch.setattr(places, "leave_if_asked", Asked(2))
         with pytest.raises(Stopped):
             draw(tmp_path / "parts", vocabulary, 20)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()}
@@ -71,7 +86,7 @@ def test_an_interruption_keeps_what_was_drawn(
 
 
 @pytest.mark.parametrize(
-    "change", [{"model": "b"}, {"temperature": 0.5}, {"no_repeat_ngram_size": 2}]
+    "change", [{"model": "bundled:teacher"}, {"temperature": 0.5}, {"no_repeat_ngram_size": 2}]
 )
 def test_what_answers_another_question_is_drawn_again(
     change: dict[str, Any], vocabulary: Vocabulary, tmp_path: Path
@@ -90,16 +105,14 @@ def test_an_interruption_keeps_the_signals_that_were_written(
     vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(folder: Path) -> Any:
-        teacher = TreeModel(random_model(2), vocabulary)
-        written = signals.write_signals(
-            teacher, ROWS, folder, "hidden", top_k=5, temperature=1.0, name="random"
-        )
-        return written.of([3, 0, 1, 2], teacher.device)["hidden"]
+        written = write_signals(folder, vocabulary, "hidden")
+        return written.of([3, 0, 1, 2], torch.device("cpu"))["hidden"]
 
     one_part = write(tmp_path / "whole")
+    monkeypatch.setattr(signalling, "ROWS_PER_PART", 2)
     monkeypatch.setattr(signals, "ROWS_PER_PART", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(signals, "leave_if_asked", Asked(1))
+        patch.setattr(places, "leave_if_asked", Asked(1))
         with pytest.raises(Stopped):
             write(tmp_path / "parts")
     (kept,) = (tmp_path / "parts").iterdir()
@@ -113,11 +126,8 @@ def test_a_signal_that_was_changed_is_written_again(
     damage: str, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
     def write(kind: Any = "top_k") -> dict[str, Any]:
-        teacher = TreeModel(random_model(2), vocabulary)
-        written = signals.write_signals(
-            teacher, ROWS, tmp_path, kind, top_k=5, temperature=1.0, name="random"
-        )
-        return written.of([0, 1, 2, 3], teacher.device)
+        written = write_signals(tmp_path, vocabulary, kind)
+        return written.of([0, 1, 2, 3], torch.device("cpu"))
 
     before = write()
     array, about = (tmp_path / "part-00000" / name for name in ("rest.npy", "about.json"))

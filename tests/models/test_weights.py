@@ -200,3 +200,15 @@ def test_a_model_of_another_kind_is_named_as_one(student: Path, tmp_path: Path) 
             look(str(student))
     _, problems = plan(small_recipe(student=str(student)), tmp_path / "run", measured=False)
     assert len(problems) == 1 and "qwen2_vl" in problems[0] and len(problems[0]) < 500
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_weights_in_few_bits_without_their_scales_are_refused(
+    kind: torch.dtype, student: Path
+) -> None:
+    path = student / "model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith("q_proj.weight"))
+    save_file(tensors | {name: tensors[name].to(kind)}, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"{name} .*names no quantization_config"):
+        blank_model(str(student))

@@ -281,8 +281,10 @@ def test_the_command_plans_for_the_first_number_and_compares_all(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("warmup_distill.cluster.starting.find_spec", lambda name: object())
-    said = command(monkeypatch, recipe, "--output-dir", str(tmp_path / "run"), "--workers", "4,1,16",
-                   "--set", "cluster.device=l40s", "--set", "cluster.price_per_hour=1.5")  # fmt: skip
+    fields = ("cluster.device=l40s", "cluster.price_per_hour=1.5")
+    options = [part for field in fields for part in ("--set", field)]
+    folder = ["--output-dir", str(tmp_path / "run")]
+    said = command(monkeypatch, recipe, *folder, "--workers", "4,1,16", *options)
     page = capsys.readouterr().out
     assert said == 0 and not (tmp_path / "run").exists()
     assert "workers    4, each with one l40s (362 TFLOP/s, 0.86 TB/s, 48 GiB)" in page

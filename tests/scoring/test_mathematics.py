@@ -85,7 +85,12 @@ formulas       : \sqrt{a^2+b^2} ; a+b | \frac{a}{b} ; \frac{b}{a} | -5 ; 5
                : 1\frac12 ; \frac{11}{2}
 unknown to us  : \sum_{k=1}^{n} k ; \sum_{k=1}^m k
 units          : 5\text{ m} ; 5\text{ cm} | 5\text{ cents} ; \$5 | €5 ; \$5
-               : 5\text{ cm}^2 ; 5\text{ cm}^3
+               : 5\text{ cm}^2 ; 5\text{ cm}^3 | 5\text{ kN} ; 5\text{ N} | 5^\circ ; 5\text{ rad}
+directions     : 5\text{ east} ; 5\text{ west} | 3\text{ more} ; 3\text{ less}
+bounds         : \ge 5 ; \le 5 | >5 ; 5 | \ge 5 ; 5
+logic          : p\land q ; p\lor q | p\wedge q ; p\vee q
+going on       : 1,2,3,\ldots ; 1,2,3 | 1,2,3,... ; 1,2,3
+one digit      : \sqrt23 ; \sqrt{23}
 large units    : 5 \text{ million} ; 5
 texts          : north ; thorn | 10\text{ a.m.} ; 10\text{ p.m.} | \text{(A)} ; B | no ; yes
 words of doubt : \text{at least } 5 ; 5 | 5 \text{ or more} ; 5 | \text{not } 5 ; 5

@@ -1,6 +1,7 @@
 """Rouge-L and exact match: as published for English, and the same sense for every script."""
 
 import random
+import tracemalloc
 import unicodedata
 
 import pytest
@@ -52,6 +53,15 @@ def test_texts_of_20000_and_30000_words_are_compared_in_little_memory() -> None:
     drawn = random.Random(0)
     long = " ".join(f"w{drawn.randrange(500)}" for _ in range(20_000))
     assert rouge_l("alone " * 30_000, [f"{long} alone"]) == pytest.approx(100 * 2 / 50_001)
+
+
+def test_texts_of_words_that_all_differ_take_no_memory_of_their_square() -> None:
+    many = [str(number) for number in range(30_000)]  # their square in bits is 107 MiB
+    tracemalloc.start()
+    assert common_length(many, many[::2]) == 15_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 2**20
 
 
 @pytest.mark.parametrize(

@@ -41,15 +41,18 @@ def test_the_teacher_s_signal_on_a_full_disk_is_an_error_and_not_the_end(tmp_pat
     code = f"""
 import errno, sys
 from pathlib import Path
-from conftest import random_model
+from warmup_distill.cluster.places import Here
+from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.vocabulary import Vocabulary
-from warmup_distill.training.signals import write_signals
-from warmup_distill.engines.paths import packed_model
-teacher = packed_model(random_model(2), Vocabulary(size=40, eos_ids=frozenset({{1}}), pad_id=0))
+from warmup_distill.training.signalling import Signalling, write_signals
+task = Signalling(
+    teacher=ModelRef.of("bundled:teacher", "float32"), kind="hidden", top_k=5, temperature=1.0,
+    vocabulary=Vocabulary(size=40, eos_ids=frozenset({{1}}), pad_id=0),
+)
 rows = [{{"prompt_ids": [5, 6, 7], "completion_ids": [8] * 90}} for _ in range(100)]
 folder = Path({str(tmp_path)!r}) / "signals"
 try:
-    write_signals(teacher, rows, folder, "hidden", top_k=5, temperature=1.0, name="random")
+    write_signals(Here(), task, rows, folder)
 except OSError as error:
     print(error.errno == errno.ENOSPC, list(folder.rglob("*")))
 """

@@ -1,6 +1,7 @@
 """Trainings start where the reference is, run in the dtype asked for, and are the same twice."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from conftest import VOCABULARY_SIZE, random_model
 from datasets import Dataset
 from test_training import ROWS, arguments, distill_trainer, only_row, pairs, warmup_trainer
+from torch import nn
 from transformers import (
     OPTConfig,
     OPTForCausalLM,
     PreTrainedModel,
     Starcoder2Config,
     Starcoder2ForCausalLM,
+    Trainer,
     TrainerCallback,
 )
 
@@ -92,16 +95,27 @@ def test_a_policy_that_is_not_the_reference_is_refused_and_may_be_meant(
 
 
 class Dtypes:
-    """What goes through the model's linear layers."""
+    """What comes out of each part of a model that gives a tensor."""
 
-    def __init__(self, model: Any) -> None:
-        self.found: set[torch.dtype] = set()
-        for module in model.modules():
-            if isinstance(module, torch.nn.Linear):
-                module.register_forward_hook(self._note)
+    def __init__(self, model: nn.Module) -> None:
+        self.found: dict[str, torch.dtype] = {}
+        for name, module in model.named_modules():
+            module.register_forward_hook(partial(self._note, name))
 
-    def _note(self, module: Any, inputs: Any, output: torch.Tensor) -> None:
-        self.found.add(output.dtype)
+    def _note(self, name: str, module: Any, inputs: Any, output: Any) -> None:
+        if torch.is_tensor(output):
+            self.found[name] = output.dtype
+
+
+def dtypes_of_a_plain_trainer(folder: Path) -> dict[str, torch.dtype]:
+    """Those of `transformers.Trainer(bf16=True)` on the same model and rows."""
+    rows = [{"input_ids": (ids := row["prompt_ids"] + row["completion_ids"]), "labels": ids}
+            for row in ROWS]  # fmt: skip
+    model = random_model(3)
+    dtypes = Dtypes(model)
+    args = arguments(folder, 1, 1, bf16=True)
+    Trainer(model=model, args=args, train_dataset=Dataset.from_list(rows)).train()
+    return dtypes.found
 
 
 @pytest.mark.parametrize("build", [distill_trainer, warmup_trainer])
@@ -111,7 +125,9 @@ def test_bfloat16_is_that_of_activations_with_weights_and_optimizer_in_float32(
     trainer = build(vocabulary, tmp_path, (4, 1), args=arguments(tmp_path, 4, 1, bf16=True))
     dtypes = Dtypes(trainer.model)
     trainer.train()
-    assert dtypes.found == {torch.bfloat16}
+    assert dtypes.found == dtypes_of_a_plain_trainer(tmp_path)
+    linear = [name for name, one in trainer.model.named_modules() if isinstance(one, nn.Linear)]
+    assert {dtypes.found[name] for name in linear} == {torch.bfloat16}
     states = [v for state in trainer.optimizer.state.values() for v in state.values()]
     kept = [*trainer.model.parameters(), *states]
     assert {value.dtype for value in kept if torch.is_tensor(value)} == {torch.float32}

@@ -12,13 +12,14 @@ from conftest import padded, random_model
 from datasets import Dataset
 from transformers import TrainingArguments
 
+from warmup_distill.cluster.places import Here
 from warmup_distill.errors import RecipeError
 from warmup_distill.losses import NEED_WHOLE, PREFERENCES, PairLogprobs, nll
+from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.training.distill import DistillTrainer, collate_completions
-from warmup_distill.training.signals import write_signals
+from warmup_distill.training.signalling import Signalling, write_signals
 from warmup_distill.training.warmup import PromptSampler, WarmupTrainer
-from warmup_distill.tree.model import TreeModel
 
 ROWS = [
     {"prompt_ids": [5, 6, 7], "completion_ids": [8, 9, 1]},
@@ -361,12 +362,12 @@ def test_an_epoch_has_every_pair_once_and_the_pairs_of_a_prompt_together() -> No
 def signalled(
     vocabulary: Vocabulary, folder: Path, kind: Any, rows: list[dict[str, Any]], **settings: Any
 ) -> DistillTrainer:
-    teacher = TreeModel(random_model(2), vocabulary)
-    signals = write_signals(
-        teacher, rows, folder / "signals", kind,
+    random_model(2).save_pretrained(folder / "teacher")
+    task = Signalling(
+        teacher=ModelRef.of(str(folder / "teacher"), "float32"), vocabulary=vocabulary, kind=kind,
         top_k=settings.pop("top_k", 5), temperature=settings.get("temperature", 1.0),
-        name="random",
     )  # fmt: skip
+    signals = write_signals(Here(), task, rows, folder / "signals")
     return distill_trainer(vocabulary, folder, (4, 1), signals=signals, **settings)
 
 

@@ -54,7 +54,11 @@ def connect(settings: ClusterSection) -> Any:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.ERROR, "configure_logging": False}
+    quiet: dict[str, Any] = {
+        "log_to_driver": True,
+        "logging_level": logging.ERROR,
+        "configure_logging": False,
+    }
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of what Ray will do another day

@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warmup_distill.errors import DataError
@@ -60,7 +61,17 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
         if claimed > MOST_PER_BYTE * path.stat().st_size:
             raise DataError(f"{path} claims {claimed:,} values, more than its bytes can hold.")
         for batch in file.iter_batches(ROWS_AT_ONCE):
-            yield from batch.to_pylist()
+            yield from _with_short_floats(batch).to_pylist()
+
+
+def _with_short_floats(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """With float16 and float32 by their own digits: 0.1 is 0.1, and not 0.10000000149011612."""
+    columns = []
+    for column in batch.columns:
+        if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
+            column = column.cast(pa.string()).cast(pa.float64())
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _values(metadata: Any) -> int:

@@ -26,7 +26,7 @@ from warmup_distill.models.chat import try_template
 from warmup_distill.models.examining import examine
 from warmup_distill.models.gguf import converted
 from warmup_distill.models.renderer import PROBE
-from warmup_distill.models.weights import require_matching
+from warmup_distill.models.weights import require_floats, require_matching
 from warmup_distill.store.fingerprints import content
 
 DType = Literal["float32", "bfloat16"]
@@ -156,6 +156,10 @@ def load_weights(kind: Any, name: str, **arguments: Any) -> Any:
         ignore_mismatched_sizes=True, **arguments,
     )  # fmt: skip
     require_matching(name, report)
+    folder = Path(locate(name))
+    if folder.is_dir() and not getattr(config, "quantization_config", None):
+        with reading(ModelError, f"{name}: the weights in {folder} cannot be read"):
+            require_floats(name, folder)
     return model
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from safetensors import safe_open
 
 from warmup_distill.errors import ModelError
 
+SCALED = frozenset({"I8", "U8", "I4", "U4", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4"})
+"""Kinds of numbers in safetensors that stand for others by a scale."""
 NAMED = 3
 """Tensors that a message names; the rest are counted."""
 
@@ -45,17 +47,38 @@ def require_matching(name: str, report: Mapping[str, Any]) -> None:
         )
 
 
+def require_floats(name: str, folder: Path) -> None:
+    """Refuse whole numbers and 8-bit floats: without the scales of a quantiser they mean nothing.
+
+    Raises:
+        ModelError: a tensor is stored so; it is named.
+    """
+    found = [f"{tensor} ({kind})" for tensor, kind, _ in _stored(folder) if kind in SCALED]
+    if found:
+        raise ModelError(
+            f"the weights of {name} are stored in few bits: {_named(found)} so, and its "
+            "config.json names no quantization_config that says what they stand for. Save the "
+            "model in float32, float16 or bfloat16."
+        )
+
+
 def stored_dtype(folder: Path) -> torch.dtype:
     """What most numbers of a model's folder are stored in; the tensors stay where they are."""
     counts: Counter[str] = Counter()
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118, the file is no mapping
-                tensor = file.get_slice(name)
-                counts[tensor.get_dtype()] += math.prod(tensor.get_shape())
+    for _, kind, numbers in _stored(folder):
+        counts[kind] += numbers
     kinds = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
     most = next((name for name, _ in counts.most_common() if name in kinds), "F32")
     return kinds[most]
+
+
+def _stored(folder: Path) -> Iterator[tuple[str, str, int]]:
+    """Name, kind and count of numbers of every tensor of a folder, by the headers of its files."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118, the file is no mapping
+                tensor = file.get_slice(name)
+                yield name, tensor.get_dtype(), math.prod(tensor.get_shape())
 
 
 def _named(tensors: Iterable[str]) -> str:

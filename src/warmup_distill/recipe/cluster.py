@@ -12,19 +12,19 @@ MOST_WORKERS = 65_536
 class ClusterSection(Section):
     """Workers under Ray, for every stage that computes. Nothing here changes what comes out."""
 
-    num_workers: int = Field(ge=1, le=MOST_WORKERS)
+    num_workers: int = Field(ge=1, le=MOST_WORKERS, json_schema_extra=unit("processes"))
     """Processes that compute side by side."""
     address: str = "local"
     """`local` starts Ray on this machine and stops it at the end; `auto` finds the cluster that
     this machine belongs to; or HOST:PORT of its head."""
-    gpus_per_worker: float | None = Field(None, ge=0)
+    gpus_per_worker: float | None = Field(None, ge=0, json_schema_extra=unit("GPUs"))
     """None is one if the machines have any."""
-    cpus_per_worker: float | None = Field(None, gt=0)
+    cpus_per_worker: float | None = Field(None, gt=0, json_schema_extra=unit("cores"))
     """Also the threads of a worker; None shares out this machine's, or is 1 on a cluster."""
-    part_timeout: float = Field(300.0, ge=1)
+    part_timeout: float = Field(300.0, ge=1, json_schema_extra=unit("seconds"))
     """Seconds without a sign of life after which a part is sent to another worker. A part that
     does give signs has at least as long, and ten times as long as the longest one before."""
-    max_failures: int = Field(8, ge=0)
+    max_failures: int = Field(8, ge=0, json_schema_extra=unit("failures"))
     """Parts or trainings that may be lost on workers before a stage stops."""
     device: Literal["a100-40gb", "a100-80gb", "h100", "h200", "b200", "l40s", "rtx4090"] | None = (
         None

@@ -132,7 +132,7 @@ def _ratio(items: tuple[Answer, ...]) -> Bracketed:
 
 
 def _relation(sides: list[Tokens], signs: Tokens, depth: int) -> Answer:
-    if not sides[0]:  # `= 5`
+    if not sides[0] and signs[0] in ("=", "\\in"):  # `= 5`
         sides, signs = sides[1:], signs[1:]
     answers = [_read(side, depth + 1) for side in sides]
     if not signs or signs[-1] == "\\in":

@@ -51,7 +51,8 @@ RENAMED = {
     "\\approx": "=", "\\simeq": "=", "\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[",
     "\\rbrack": "]", "\\lparen": "(", "\\rparen": ")", "\\lvert": "|", "\\rvert": "|",
     "\\vert": "|", "\\mid": "|", "\\$": "$", "\\%": "%", "\\colon": ":",
-    "\\varnothing": "\\emptyset", "\\degree": "°", "\\land": ",", "\\wedge": ",", "\\lor": ",",
+    "\\varnothing": "\\emptyset", "\\degree": "°", "\\wedge": "\\land", "\\lor": ",",
+    "\\dots": "\\ldots", "\\cdots": "\\ldots",
     "\\vee": ",", "\\bigcup": "\\cup",
     "\\overrightarrow": "\\vec", "\\euro": "€", "\\pounds": "£",
 }  # fmt: skip

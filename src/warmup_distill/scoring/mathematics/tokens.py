@@ -43,6 +43,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:[.'-]+[^\W\d_]+)*\.?")
 _JOINED = (
     (re.compile(r"\\[hv]?phantom ?(?:\{[^{}]*\}|.)|\\[hv]space\*? ?\{[^{}]*\}"), ""),
     (re.compile(r" ?(?:, ?\\!|\{ ?, ?\}) ?"), "{,}"),
+    (re.compile(r"\.{3,}|…"), r"\\ldots "),
+    (re.compile(r"(\\sqrt ?)(\d)(?=\d)"), r"\1{\2}"),
     (re.compile(r"\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\})"), "°"),
     (re.compile(r"\^ ?(?:\\prime(?![A-Za-z])|\{ ?\\prime ?\})"), "'"),
     (re.compile(r"(\\begin ?\{(?:array|tabular)\}) ?\{[^{}]*\}"), r"\1"),

@@ -17,7 +17,11 @@ _SPELLINGS = {
     "s": "second sec", "min": "minute", "h": "hour hr", "day": "", "week": "", "month": "",
     "year": "yr", "am": "", "pm": "", "$": "dollar usd", "cent": "¢", "€": "euro eur", "£": "gbp",
     "celsius": "c", "fahrenheit": "f", DEGREE: "degree deg", PERCENT: "percent percentage pct",
-    "mi/h": "mph", "km/h": "kmh kph",
+    "mi/h": "mph", "km/h": "kmh kph", "rad": "radian", "newton": "n", "kn": "kilonewton",
+    "joule": "j", "kj": "kilojoule", "watt": "w", "kw": "kilowatt", "megawatt": "", "volt": "v",
+    "ampere": "amp", "hz": "hertz", "khz": "kilohertz", "mhz": "megahertz", "pa": "pascal",
+    "kpa": "kilopascal", "ohm": "", "kelvin": "", "mol": "mole", "cal": "calorie",
+    "kcal": "kilocalorie",
 }  # fmt: skip
 _MEASURES = {
     spelling + plural: measure
@@ -25,6 +29,11 @@ _MEASURES = {
     for spelling in (measure, *spellings.split())
     for plural in ("", "s")
 }
+_DIRECTIONS = {
+    "east": "east", "west": "west", "north": "north", "south": "south", "above": "above",
+    "below": "below", "more": "more", "less": "less", "fewer": "less", "left": "left",
+    "right": "right",
+}  # fmt: skip
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 _MULTIPLES = {
     "dozen": "12", "hundred": "100", "thousand": "1000", "million": "1000000",
@@ -39,10 +48,15 @@ class Unit:
 
     measures: tuple[str, ...] = ()
     powers: tuple[int, ...] = ()
+    directions: tuple[str, ...] = ()
+    """Such as `east` and `more`."""
 
     def contradicts(self, other: "Unit") -> bool:
-        """Whether both name measures, and other ones."""
-        return bool(self.measures and other.measures) and self != other
+        """Whether both name measures, or directions, and other ones."""
+        ours, theirs = (self.measures, self.powers), (other.measures, other.powers)
+        measured = bool(self.measures and other.measures) and ours != theirs
+        directed = bool(self.directions and other.directions)
+        return measured or (directed and self.directions != other.directions)
 
 
 NO_UNIT = Unit()
@@ -90,7 +104,12 @@ def _beginning(tokens: Tokens) -> int:
 
 def _unit(tokens: Tokens) -> Unit:
     found = [*_measures(tokens)]
-    return Unit(tuple(measure for measure, _ in found), tuple(power for _, power in found))
+    words = (_DIRECTIONS.get(_plain(token)) for token in tokens)
+    return Unit(
+        tuple(measure for measure, _ in found),
+        tuple(power for _, power in found),
+        tuple(word for word in words if word),
+    )
 
 
 def _measures(tokens: Tokens) -> Iterator[tuple[str, int]]:

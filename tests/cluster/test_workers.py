@@ -1,0 +1,118 @@
+"""Workers under Ray give the bytes of one process, whatever happens to them."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from isolated import (
+    busy_workers,
+    differing,
+    finish,
+    is_there,
+    require_isolation,
+    run,
+    start,
+)
+
+PARTS = ["prompts", "rollouts", "pairs"]
+RECIPE = """
+teacher: bundled:teacher
+student: bundled:student
+control: true
+prompts: {dataset: 'bundled:problems', limit: 40}
+rollouts: {num_samples: 8, max_new_tokens: 64, prompts_per_part: 4, batch_tokens: 8192}
+warmup: {beta: 2.0, learning_rate: 1.0e-4, per_device_train_batch_size: 32}
+distill:
+  completions: {source: teacher}
+  teacher_signal: hidden
+  learning_rate: 3.0e-4
+  per_device_train_batch_size: 8
+evaluate:
+  samples: 2
+  batch_tokens: 4096
+  benchmarks: [{name: problems, dataset: 'bundled:problems', split: test, limit: 60}]
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process, in a folder with its recipe."""
+    require_isolation()
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    run("run", "recipe.yaml", "--output-dir", "run", folder=folder)
+    return folder
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    (tmp_path / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    return tmp_path
+
+
+def wait_for_busy(process: subprocess.Popen[str], count: int = 1) -> list[int]:
+    """Workers of a process that compute, once there are so many."""
+    while process.poll() is None:
+        found = busy_workers(process.pid)
+        if len(found) >= count:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it ended before its workers were seen at work")
+
+
+def test_two_workers_give_the_bytes_of_one_process_and_leave_nothing_behind(
+    whole: Path, folder: Path
+) -> None:
+    process = start(
+        "-m", "warmup_distill", "run", "recipe.yaml", "--output-dir", "run", "--workers", "2",
+        folder=folder,
+    )  # fmt: skip
+    workers = wait_for_busy(process, 2)
+    finish(process, folder)
+    everything = [*PARTS, "completions", "signals", "evaluate"]
+    assert differing(whole / "run", folder / "run", everything) == []
+    assert not any(map(is_there, workers))
+
+
+def test_a_worker_that_is_killed_costs_its_open_part_alone(whole: Path, folder: Path) -> None:
+    command = ["recipe.yaml", "--output-dir", "run"]
+    run("prompts", *command, folder=folder)
+    process = start("-m", "warmup_distill", "rollouts", *command, "--workers", "2", folder=folder)
+    os.kill(wait_for_busy(process)[0], signal.SIGKILL)
+    said = finish(process, folder)
+    assert "sent again" in said or "waits for a worker" in said
+    assert differing(whole / "run", folder / "run", ["rollouts"]) == []
+
+
+def test_a_driver_that_is_killed_goes_on_and_its_workers_end(whole: Path, folder: Path) -> None:
+    command = ["recipe.yaml", "--output-dir", "run", "--workers", "2"]
+    run("prompts", *command, folder=folder)
+    process = start("-m", "warmup_distill", "rollouts", *command, folder=folder)
+    wait_for_busy(process)
+    while not list((folder / "run" / "rollouts").glob("part-*.parquet")):
+        time.sleep(0.02)
+    workers = busy_workers(process.pid)
+    process.kill()
+    process.wait()
+    gone_by = time.monotonic() + 60
+    while any(map(is_there, workers)) and time.monotonic() < gone_by:
+        time.sleep(0.1)
+    assert not any(map(is_there, workers))
+    run("rollouts", *command, folder=folder)
+    assert differing(whole / "run", folder / "run", ["rollouts"]) == []
+
+
+@pytest.mark.parametrize("fate", ["killed", "stopped"])
+def test_a_machine_that_dies_or_hangs_costs_its_open_parts_alone(
+    fate: str, whole: Path, folder: Path
+) -> None:
+    """Two machines are two of Ray's nodes, each with processes of its own."""
+    run("prompts", "recipe.yaml", "--output-dir", "run", folder=folder)
+    said = finish(
+        start(str(Path(__file__).with_name("two_machines.py")), fate, folder=folder), folder
+    )
+    assert "sent again" in said or "waits for a worker" in said
+    assert differing(whole / "run", folder / "run", ["rollouts"]) == []
