@@ -19,6 +19,7 @@ from warmup_distill.planning.limits import (
     forward,
     operations,
     passes,
+    rows_at_once,
     seconds,
     step_seconds,
     tokens,
@@ -93,9 +94,11 @@ def test_one_of_each_worked_by_hand() -> None:
     device = Device(flops=1e8, bandwidth=1e6, memory=1, link=1, marks=())
     lengths = Lengths(prompt=8, samples=4, completion=10, continuation=5, pair=30, row=20,
                       pairs_per_prompt=3)  # fmt: skip
-    recipe = small_recipe(dtype="bfloat16", rollouts={"max_new_tokens": 16, "batch_tokens": 180})
+    # a prompt of 8 tokens with 4 samples of up to 16 takes 72: three of them, or 12 rows, at once;
+    # a part of 5 prompts makes two batches, of 10 rows in the mean
+    rollouts = {"num_samples": 4, "max_new_tokens": 16, "batch_tokens": 220, "prompts_per_part": 5}
+    recipe = small_recipe(dtype="bfloat16", rollouts=rollouts)
     facts = Facts(student=student, teacher=teacher)
-    # a row may take 8/4 + 16 tokens, so ten are in a batch
     found = seconds(recipe, facts, lengths, device, ALL)
     student_step, teacher_step = 2 * (1000 + 10 * 13 * 10) / 1e6, 2 * (3000 + 10 * 13 * 20) / 1e6
     assert isclose(found.drawing, 2 * 2000 / 1e8 + 10 * student_step / 10)
@@ -113,6 +116,19 @@ def test_one_of_each_worked_by_hand() -> None:
     assert (read.drawing, read.continuing, read.pair, read.row) == (10, 5, 30, 20)
     alone = operations(small_recipe(distill={"objective": "sft"}), facts, lengths)
     assert isclose(alone.row, 3 * 20 * 2000)  # without a teacher
+
+
+@pytest.mark.parametrize(
+    ("prompts_per_part", "rows"),
+    [(128, 8 * 128 / 9), (15, 120), (4, 32), (1, 8)],  # 15 prompts fit: 90 + 8 x 512 tokens each
+)
+def test_a_small_part_does_not_fill_a_batch(prompts_per_part: int, rows: float) -> None:
+    lengths = Lengths(prompt=90, samples=8, completion=512, continuation=512, pair=0, row=0,
+                      pairs_per_prompt=8)  # fmt: skip
+    rollouts = {"max_new_tokens": 512, "batch_tokens": 65_536, "prompts_per_part": prompts_per_part}
+    assert isclose(rows_at_once(small_recipe(rollouts=rollouts), lengths), rows)
+    rollouts["batch_tokens"] = 1  # a prompt larger than that is alone
+    assert rows_at_once(small_recipe(rollouts=rollouts), lengths) == 8
 
 
 def test_the_recipe_names_the_devices_of_the_table() -> None:

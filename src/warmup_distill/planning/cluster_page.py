@@ -48,19 +48,20 @@ def _hours(outlook: Outlook) -> list[str]:
     money = f", price {price:,.2f}" if price else ""
     return [
         f"workers    {_workers(outlook)}",
-        f"in all     about {duration(wall)}, {workers * wall / 3600:,.1f} worker-hours{money}; "
+        f"in all     about {duration(wall)}, {workers * wall / 3600:,.1f} worker-hours{money}, "
         f"{outlook.counted}",
         *_table(rows, right={1}),
     ]
 
 
 def _workers(outlook: Outlook) -> str:
-    number, device = outlook.cluster.num_workers, outlook.device
+    number, device = count(outlook.cluster.num_workers), outlook.device
     if device is None:
-        return f"{count(number)} like this machine" if outlook.costs else count(number)
+        return f"{number} like this machine" if outlook.costs else number
+    flops, bandwidth = device.flops / 1e12, device.bandwidth / 1e12
     return (
-        f"{count(number)}, each with one {outlook.cluster.device} ({device.flops / 1e12:,.0f} TFLOP/s, "
-        f"{device.bandwidth / 1e12:.2f} TB/s, {device.memory // GIB} GiB)"
+        f"{number}, each with one {outlook.cluster.device} ({flops:,.0f} TFLOP/s, "
+        f"{bandwidth:.2f} TB/s, {device.memory // GIB} GiB)"
     )
 
 
@@ -93,7 +94,7 @@ def _network(outlook: Outlook) -> str:
             processes = most_processes(steps.batch, workers)
             sent += steps.count * 2 * (processes - 1) * given.gradients[stage]
     weights = workers * sum(given.loaded[stage] for stage in outlook.pieces())
-    return f"network    weights {_bytes(weights)} to all workers, gradients {_bytes(sent)}"
+    return f"network    weights {_bytes(weights)} to all workers, gradients {_bytes(sent)} in all steps"
 
 
 def _shared(piece: Piece) -> str:
@@ -130,27 +131,30 @@ def _compared(outlook: Outlook, compared: Sequence[int], trouble: Trouble) -> li
 
 def _assumed(outlook: Outlook) -> list[str]:
     """What the numbers rest on."""
-    shares, known = ASSUMED, reached(outlook)
-    if known:
-        found = ", ".join(f"{name} {share:.0%}" for name, share in known.items())
-        said = f"measured here: {found} of this device's limits"
-    elif outlook.measured_here:
-        said = "measured here, with the threads of one worker"
-    elif outlook.costs:
-        said = (
-            f"sampling gets {shares.sampling:.0%} of the memory's bandwidth, checking "
-            f"{shares.checking:.0%} and training {shares.training:.0%} of the operations: assumed, "
-            "until --measure runs on such a device"
-        )
-    else:
-        said = "no times: name cluster.device, or add --measure"
     network = outlook.cluster.network_gigabits
     return [
-        f"assumed    {said}",
+        f"assumed    {_speed(outlook)}",
         f"           a worker is there after {STARTING:g} s and reads {READING / 1e9:g} GB/s, "
-        f"however many there are; {MACHINE} to a machine; {network:g} Gbit/s between machines, of which "
-        f"{shares.exchanging:.0%} are used; nothing overlaps with an exchange of gradients",
+        "however many there are, and all are held to the end",
+        f"           {MACHINE} workers to a machine, {network:g} Gbit/s between machines, "
+        f"{ASSUMED.exchanging:.0%} of it used; nothing overlaps with an exchange of gradients",
     ]
+
+
+def _speed(outlook: Outlook) -> str:
+    if outlook.costs is None:
+        return "no times: name cluster.device, or add --measure"
+    if outlook.measured_here:
+        known = ", ".join(f"{name} {share:.1%}" for name, share in reached(outlook).items())
+        return "measured here, with the threads of one worker" + (
+            f"; of this device's limits: {known}" if known else ""
+        )
+    slower = "; these are for bfloat16, and the recipe's float32 is many times slower"
+    return (
+        f"sampling gets {ASSUMED.sampling:.0%} of the memory's bandwidth, checking "
+        f"{ASSUMED.checking:.0%} and training {ASSUMED.training:.0%} of the operations, until "
+        "--measure runs on such a device"
+    ) + (slower if outlook.recipe.dtype == "float32" else "")
 
 
 def short(value: float) -> str:

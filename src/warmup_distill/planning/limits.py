@@ -4,6 +4,7 @@ Letters in the formulas: W weights that a token is multiplied with, L layers, H 
 a token attends to, B rows of a batch, b bytes of a number, C keys and values of a token.
 """
 
+import math
 from dataclasses import dataclass
 
 from warmup_distill.planning.costs import Costs, Lengths
@@ -84,7 +85,7 @@ def seconds(
 
     def sampled(model: ModelFacts, tokens: float) -> float:
         size = 4 if recipe.dtype == "float32" else 2
-        at_once = max(1, recipe.rollouts.batch_tokens / _room(recipe, lengths))
+        at_once = rows_at_once(recipe, lengths)
         seen = lengths.prompt + tokens / 2
         return tokens * step_seconds(model, at_once, seen, size, device, shares) / at_once
 
@@ -138,6 +139,14 @@ def tokens(lengths: Lengths) -> Costs:
     )
 
 
-def _room(recipe: Recipe, lengths: Lengths) -> float:
-    """Tokens that a batch keeps free for a row: as long as it may become."""
-    return lengths.prompt / lengths.samples + recipe.rollouts.max_new_tokens
+def rows_at_once(recipe: Recipe, lengths: Lengths) -> float:
+    """Rows that are drawn together in the rollouts, in the mean over the batches of a part.
+
+    A batch keeps room for every row to become as long as it may, and a part may be too small to
+    fill one.
+    """
+    settings = recipe.rollouts
+    room = lengths.prompt + settings.num_samples * settings.max_new_tokens
+    prompts = max(1, settings.batch_tokens // room)  # whose samples all are in one batch
+    batches = math.ceil(settings.prompts_per_part / prompts)
+    return settings.num_samples * settings.prompts_per_part / batches

@@ -71,8 +71,8 @@ class Outlook:
     def counted(self) -> str:
         """How the tokens were counted."""
         if self.measured:
-            return "completions as long as those that were measured"
-        return "as if every completion was as long as it may be, and gave a pair"
+            return "with completions as long as those that were measured"
+        return "if every completion is as long as it may be, and gives a pair"
 
     def tokens(self) -> dict[str, float]:
         """Of each stage."""
