@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 from warmup_distill.cli.main import main
 from warmup_distill.models.loading import BUNDLED
 from warmup_distill.pipeline import opened, run_stage
+from warmup_distill.planning.costs import Costs
 from warmup_distill.planning.facts import gather, model_facts
-from warmup_distill.planning.measuring import Costs
 from warmup_distill.planning.page import plan
-from warmup_distill.planning.times import times
+from warmup_distill.planning.work import totals
 from warmup_distill.recipe.reading import dump_recipe
 from warmup_distill.stages.session import Session
 
@@ -77,7 +77,7 @@ def test_times_are_those_of_everything_that_is_drawn_checked_and_trained(tmp_pat
     facts = gather(Session(tmp_path, recipe))
     costs = Costs(drawing=1.0, checking=10.0, pair=100.0, row=1000.0, pairs_per_prompt=3.0)
     distilled = 1000.0 * 80 + 1.0 * 40  # 5 steps of 16 rows, half of them drawn
-    assert times(recipe, facts, costs) == {
+    assert totals(recipe, facts, costs) == {
         "rollouts": 11.0 * 20 * 4,
         # 60 pairs twice, in 12 steps of 10: examined before and after steps 4, 8 and 12
         "warmup": 100.0 * 120 + 11.0 * 7 * 4,
@@ -104,11 +104,9 @@ def test_every_kind_of_distillation_can_be_measured(
 def test_the_control_takes_over_what_the_teacher_drew(tmp_path: Path) -> None:
     recipe = small_recipe(distill={"completions": {"source": "teacher"}, "max_steps": 1})
     facts = gather(Session(tmp_path, recipe))
-    costs = Costs(drawing=1.0, checking=0.0, pair=0.0, row=0.0, pairs_per_prompt=0.0)
-    found = times(recipe, facts, costs)
-    assert facts.teacher and facts.student
-    larger = facts.teacher.parameters / facts.student.parameters
-    assert found["distill"] == 12 * larger and "control" not in found
+    costs = Costs(drawing=1.0, checking=0.0, teaching=7.0, pair=0.0, row=0.0, pairs_per_prompt=0.0)
+    found = totals(recipe, facts, costs)
+    assert found["distill"] == 12 * 7.0 and "control" not in found
 
 
 def test_all_problems_come_at_once_and_exit_with_2(

@@ -279,14 +279,36 @@ def plan_command(
     measure: Annotated[
         bool, typer.Option("--measure", help="Load the weights and estimate the time.")
     ] = False,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[,N,...]", help="Plan for N workers; compare with other numbers of them."
+        ),
+    ] = None,
+    ray_address: RayAddress = None,
+    stragglers: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of parts that take three times as long.")
+    ] = 0.02,
+    failures: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share of parts that are lost and sent again.")
+    ] = 0.01,
 ) -> None:
     """Check what can be known before weights are loaded: faults, memory, disk, time."""
+    from warmup_distill.planning.outlook import Trouble
     from warmup_distill.planning.page import plan
     from warmup_distill.recipe.reading import load_recipe
 
-    loaded = load_recipe(recipe, set_ or [])
+    compared = _numbers(workers)
+    first = compared[0] if compared else None
+    loaded = load_recipe(recipe, [*(set_ or []), *_cluster(first, ray_address)])
     with listening():
-        text, problems = plan(loaded, _run_directory(recipe, output_dir), measured=measure)
+        text, problems = plan(
+            loaded,
+            _run_directory(recipe, output_dir),
+            measured=measure,
+            compared=compared,
+            trouble=Trouble(stragglers=stragglers, failures=failures),
+        )
     say(text)
     if problems:
         raise typer.Exit(2)
@@ -314,6 +336,16 @@ def _cluster(workers: int | None, ray_address: str | None) -> list[str]:
     """What the options say of workers, as overrides of the recipe."""
     given = {"cluster.num_workers": workers, "cluster.address": ray_address}
     return [f"{name}={value}" for name, value in given.items() if value is not None]
+
+
+def _numbers(workers: str | None) -> list[int]:
+    """Numbers of workers, as 8 or 8,1,64."""
+    if workers is None:
+        return []
+    parts = [part.strip() for part in workers.split(",")]
+    if not all(part.isascii() and part.isdigit() and 0 < len(part) < 6 for part in parts):
+        raise RunError(f"--workers expects a number such as 8, or several as 8,1,64; got {workers}")
+    return [int(part) for part in parts]
 
 
 def _cluster_alone(workers: int | None, ray_address: str | None) -> "ClusterSection | None":

@@ -3,10 +3,12 @@
 Bytes are counted in float32 for what is trained, in the recipe's dtype for what only runs.
 """
 
+import statistics
 from dataclasses import dataclass
 
 from warmup_distill.models.renderer import Renderer
 from warmup_distill.pipeline import stages_of
+from warmup_distill.planning.costs import Lengths
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.training import TrainSection
@@ -56,8 +58,31 @@ def tokens(recipe: Recipe, facts: Facts, renderer: Renderer) -> Tokens:
     )
 
 
-def memory(recipe: Recipe, facts: Facts) -> dict[str, int]:
-    """Bytes at the peak of each stage that runs a model."""
+def lengths_at_most(recipe: Recipe, facts: Facts, renderer: Renderer) -> Lengths:
+    """As if every completion was as long as it may be, and every one mismatched and made a pair."""
+    assert facts.data
+    settings, most = recipe.rollouts, recipe.rollouts.max_new_tokens
+    prompt = statistics.fmean(facts.data.lengths)
+    return Lengths(
+        prompt=prompt,
+        samples=settings.num_samples,
+        completion=most,
+        continuation=most,
+        pair=prompt + 2 * most,
+        row=statistics.fmean(_row_lengths(recipe, facts.data, renderer) or [0]),
+        pairs_per_prompt=min(
+            settings.num_samples, recipe.pairs.max_per_prompt or settings.num_samples
+        ),
+    )
+
+
+def memory(recipe: Recipe, facts: Facts, sharded_over: int = 1) -> dict[str, int]:
+    """Bytes of one worker at the peak of each stage that runs a model.
+
+    Args:
+        sharded_over: training processes that hold a share each of the trained weights, gradients
+            and moments, as FSDP does.
+    """
     assert facts.teacher and facts.student and facts.vocabulary and facts.data
     size = 4 if recipe.dtype == "float32" else 2
     teacher, student = facts.teacher.parameters * size, facts.student.parameters * size
@@ -75,9 +100,11 @@ def memory(recipe: Recipe, facts: Facts) -> dict[str, int]:
     found = {
         "rollouts": teacher + student + cache * recipe.rollouts.batch_tokens + logits,
         "warmup": (teacher + cache * min(watched, recipe.rollouts.batch_tokens) if watched else 0)
-        + _trained(facts.student, recipe.warmup, pair_tokens)
+        + _trained(facts.student, recipe.warmup, pair_tokens, sharded_over)
         + logits,
-        "distill": teacher + _trained(facts.student, recipe.distill, distill_tokens) + logits,
+        "distill": teacher
+        + _trained(facts.student, recipe.distill, distill_tokens, sharded_over)
+        + logits,
         "evaluate": teacher + student + cache * recipe.evaluate.batch_tokens + logits,
     }
     if recipe.cut:
@@ -113,9 +140,19 @@ def disk(recipe: Recipe, facts: Facts, counted: Tokens) -> dict[str, int]:
     return found
 
 
-def _trained(model: ModelFacts, section: TrainSection, tokens_at_once: int) -> int:
-    """Weights, gradients, moments, and what the backward pass needs of each token."""
+def _trained(
+    model: ModelFacts, section: TrainSection, tokens_at_once: int, sharded_over: int
+) -> int:
+    """Weights, gradients, moments, and what the backward pass needs of each token.
+
+    Where they are sharded, the embedding and two layers, one that runs and one that comes next,
+    are whole for the time being.
+    """
     weights = 4 * model.parameters * (1 if section.lora else 2 + MOMENTS)
+    if sharded_over > 1:
+        embedding = model.head_rows * model.width
+        layer = (model.multiplied - embedding) // model.layers
+        weights = weights // sharded_over + 4 * (embedding + 2 * layer)
     per_layer = 4 * (10 * model.width + 4 * model.inner_width)
     kept = model.width * 4 if section.activation_checkpointing else per_layer
     return weights + tokens_at_once * (kept * model.layers + per_layer)

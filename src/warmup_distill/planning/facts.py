@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from transformers import AutoModelForCausalLM
 
+from warmup_distill.cluster.starting import require_ray
 from warmup_distill.data.prompting import read_prompts
 from warmup_distill.data.sources import read_rows
 from warmup_distill.errors import ModelError, WarmupDistillError
@@ -18,6 +19,7 @@ from warmup_distill.models.loading import causal_config, context_of
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.pipeline import require_fitting, require_folder
 from warmup_distill.recipe import Benchmark, Source
+from warmup_distill.recipe.batches import require_shares
 from warmup_distill.records import Prompt
 from warmup_distill.stages.evaluate import require_gold
 from warmup_distill.stages.models_ahead import expected_path, require_models
@@ -34,6 +36,9 @@ class ModelFacts:
     name: str
     kind: str
     parameters: int
+    multiplied: int
+    """Those that every token is multiplied with: all but an embedding that is no head too. Of a
+    mixture of experts all experts are counted, which is too many."""
     layers: int
     width: int
     inner_width: int
@@ -94,6 +99,10 @@ class Facts:
 def gather(session: Session) -> Facts:
     """Look at everything that needs no weights."""
     recipe, facts = session.recipe, Facts()
+    if recipe.cluster:
+        workers = recipe.cluster.num_workers
+        facts.attempt(require_ray)
+        facts.attempt(lambda: require_shares(recipe, workers))
     facts.attempt(lambda: require_models(recipe))
     facts.teacher = facts.attempt(lambda: model_facts(recipe.teacher))
     facts.student = facts.attempt(lambda: model_facts(recipe.student))
@@ -142,6 +151,7 @@ def _facts(name: str, config: Any) -> ModelFacts:
         name=name,
         kind=str(config.model_type),
         parameters=model.num_parameters(),
+        multiplied=_multiplied(model),
         layers=layers,
         width=width,
         inner_width=_size(text, "intermediate_size", 4 * width),
@@ -150,6 +160,12 @@ def _facts(name: str, config: Any) -> ModelFacts:
         context=context_of(config),
         path=expected_path(name),
     )
+
+
+def _multiplied(model: Any) -> int:
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+    tied = head is not None and (head.weight is embedding or model.config.tie_word_embeddings)
+    return int(model.num_parameters() - (0 if tied else embedding.numel()))
 
 
 def _size(config: Any, name: str, otherwise: int) -> int:

@@ -5,19 +5,24 @@ The only step that loads weights.
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import SaveStrategy
 
+from warmup_distill.cluster.starting import cpus_per_worker
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.models.cutting import cut_layers
 from warmup_distill.models.loading import load_model
+from warmup_distill.planning.costs import Costs, Lengths
 from warmup_distill.planning.facts import Facts
+from warmup_distill.recipe.cluster import ClusterSection
 from warmup_distill.recipe.training import TrainSection
 from warmup_distill.records import Prompt, Rollout, Sample
 from warmup_distill.stages.pairing import select_pairs
@@ -37,32 +42,69 @@ STEPS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Costs:
-    """Seconds of one of each, on the device at hand."""
+class Measured:
+    """What was found of the rows that were tried, on the device at hand."""
 
-    drawing: float
-    """Of a completion by the student."""
-    checking: float
-    """Of its check and its continuation."""
-    pair: float
-    """Of a pair in the warm-up."""
-    row: float
-    """Of a row in the distillation."""
-    pairs_per_prompt: float
+    costs: Costs
+    """Seconds."""
+    lengths: Lengths
+    """In the mean."""
 
 
-def measure(session: Session, facts: Facts) -> Costs:
+def measure(session: Session, facts: Facts) -> Measured:
     """Roll out some prompts and train a few steps on what they give; then distil a few."""
-    assert facts.data
+    with _as_a_worker(session.recipe.cluster):
+        return _measure(session, facts)
+
+
+@contextmanager
+def _as_a_worker(settings: ClusterSection | None) -> Iterator[None]:
+    """With as many threads as a worker has, where the recipe names workers."""
+    before = torch.get_num_threads()
+    if settings is not None:
+        torch.set_num_threads(max(1, int(cpus_per_worker(settings))))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measure(session: Session, facts: Facts) -> Measured:
+    assert facts.data and facts.teacher and facts.student
     prompts = facts.data.prompts[: session.recipe.rollouts.limit]
     some, rollouts, drawing, seconds = _roll_out(session, prompts)
     pairs = _pairs(session, some, rollouts)
-    return Costs(
-        drawing=drawing / len(rollouts),
+    rows = _rows(session, facts.data.prompts, some, rollouts)
+    drawn = drawing / len(rollouts)
+    costs = Costs(
+        drawing=drawn,
         checking=(seconds - drawing) / len(rollouts),
+        teaching=drawn * facts.teacher.parameters / facts.student.parameters,
         pair=_warm_up(session, pairs) if pairs else 0.0,
-        row=_distill(session, facts.data.prompts, some, rollouts),
+        row=_distill(session, rows),
         pairs_per_prompt=len(pairs) / len(some),
+    )
+    return Measured(costs=costs, lengths=_lengths(session, some, rollouts, pairs, rows))
+
+
+def _lengths(
+    session: Session, prompts: Sequence[Prompt], rollouts: Sequence[Rollout],
+    pairs: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]],
+) -> Lengths:  # fmt: skip
+    def mean(rows: Sequence[dict[str, Any]], *columns: str) -> float:
+        return sum(len(row[name]) for row in rows for name in columns) / max(1, len(rows))
+
+    found = [vars(rollout) for rollout in rollouts]
+    continued = [one for one in found if one["continuation_ids"]]
+    shared = sum(pair["mismatch_index"] for pair in pairs) / max(1, len(pairs))  # it is run once
+    return Lengths(
+        prompt=mean([vars(prompt) for prompt in prompts], "prompt_ids"),
+        samples=session.recipe.rollouts.num_samples,
+        completion=mean(found, "completion_ids"),
+        continuation=mean(continued, "continuation_ids") * len(continued) / len(found),
+        pair=mean(pairs, "prompt_ids", "chosen_ids", "rejected_ids") - shared,
+        row=mean(rows, "prompt_ids", "completion_ids"),
+        pairs_per_prompt=len(pairs) / len(prompts),
     )
 
 
@@ -125,18 +167,21 @@ def _warm_up(session: Session, pairs: list[dict[str, Any]]) -> float:
     )  # fmt: skip
 
 
-def _distill(
+def _rows(
     session: Session, prompts: Sequence[Prompt], rolled: Sequence[Prompt],
     rollouts: Sequence[Rollout],
-) -> float:  # fmt: skip
-    """On references, or where the recipe draws completions, on those that were just drawn."""
+) -> list[dict[str, Any]]:  # fmt: skip
+    """References to distil on, or where the recipe draws completions, those just drawn."""
     section = session.recipe.distill
     if section.completions.source == "teacher" or section.completions.student_share == 1:
         drawn = {one.prompt_id: one.completion_ids for one in rollouts}
-        rows = completion_rows(rolled, drawn, section.max_length)
-    else:
-        some = _spread(prompts, STEPS * section.per_device_train_batch_size)
-        rows = reference_rows(some, session.renderer, section.max_length)
+        return completion_rows(rolled, drawn, section.max_length)
+    some = _spread(prompts, STEPS * section.per_device_train_batch_size)
+    return reference_rows(some, session.renderer, section.max_length)
+
+
+def _distill(session: Session, rows: list[dict[str, Any]]) -> float:
+    section = session.recipe.distill
     return _seconds_per_row(
         DistillTrainer, session, section, rows,
         teacher=None if section.objective == "sft" else session.teacher,

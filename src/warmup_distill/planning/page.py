@@ -1,16 +1,20 @@
 """The plan as one page of text."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from warmup_distill.foreign.showing import clean
 from warmup_distill.models.loading import UNBOUNDED
 from warmup_distill.page.words import count, duration
 from warmup_distill.pipeline import stages_of
-from warmup_distill.planning.estimates import Tokens, disk, memory, tokens
+from warmup_distill.planning.cluster_page import cluster_lines
+from warmup_distill.planning.devices import DEVICES
+from warmup_distill.planning.estimates import Tokens, disk, lengths_at_most, memory, tokens
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts, gather
 from warmup_distill.planning.measuring import measure
-from warmup_distill.planning.times import times
+from warmup_distill.planning.outlook import Trouble, look_ahead
+from warmup_distill.planning.work import totals
 from warmup_distill.recipe import Recipe
 from warmup_distill.stages.session import Session
 from warmup_distill.store.environment import device_memory
@@ -22,11 +26,20 @@ LONGEST_PROMPT = 600
 """Characters of the first prompt that the page shows."""
 
 
-def plan(recipe: Recipe, folder: Path, *, measured: bool) -> tuple[str, list[str]]:
+def plan(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    measured: bool,
+    compared: Sequence[int] = (),
+    trouble: Trouble = Trouble(),  # noqa: B008
+) -> tuple[str, list[str]]:
     """Check a recipe without loading weights.
 
     Args:
         measured: load them after all, and time a few seconds of the real work.
+        compared: numbers of workers to simulate, where the recipe names workers; its own if absent.
+        trouble: what the simulation has happen to parts.
 
     Returns:
         The page, and everything that is wrong.
@@ -39,11 +52,16 @@ def plan(recipe: Recipe, folder: Path, *, measured: bool) -> tuple[str, list[str
         counted = facts.attempt(lambda: tokens(recipe, facts, session.renderer))
     if counted:
         lines += _sizes(recipe, facts, counted, folder)
+        found = None
         if measured and not facts.problems:
-            costs = facts.attempt(lambda: measure(session, facts))
-            lines += _times(times(recipe, facts, costs)) if costs else []
-        elif not measured:
+            found = facts.attempt(lambda: measure(session, facts))
+            lines += _times(totals(recipe, facts, found.costs), recipe) if found else []
+        elif not measured and not recipe.cluster:
             lines += ["time       add --measure: loads the weights and times a few prompts"]
+        if recipe.cluster:
+            at_most = lengths_at_most(recipe, facts, session.renderer)
+            outlook = look_ahead(recipe, facts, at_most, found, device_memory()[0])
+            lines += cluster_lines(outlook, compared or [recipe.cluster.num_workers], trouble)
     if facts.problems:
         lines += ["", "what is wrong:", *(f"  - {clean(one)}" for one in facts.problems)]
     return "\n".join(lines), facts.problems
@@ -119,14 +137,19 @@ def _sizes(recipe: Recipe, facts: Facts, counted: Tokens, folder: Path) -> list[
     return [
         f"tokens     at most {count(counted.sampled)} to sample and check, as many to continue, "
         f"{count(counted.distilled)} to distil on, {count(counted.evaluated)} to evaluate",
-        _memory(memory(recipe, facts)),
+        _memory(memory(recipe, facts), *_room(recipe)),
         f"disk       at most {_bytes(sum(needed.values()))} of {_bytes(free)} free: "
         + ", ".join(f"{name} {_bytes(size)}" for name, size in needed.items()),
     ]
 
 
-def _memory(peaks: dict[str, int]) -> str:
-    device, there = device_memory()
+def _room(recipe: Recipe) -> tuple[str, int | None]:
+    """What each worker has, where the recipe says it, or else this process, and its memory."""
+    name = recipe.cluster.device if recipe.cluster else None
+    return (name, DEVICES[name].memory) if name else device_memory()
+
+
+def _memory(peaks: dict[str, int], device: str, there: int | None) -> str:
     each = ", ".join(f"{stage} {_bytes(size)}" for stage, size in peaks.items())
     line = f"memory     about {each}"
     if there is None:
@@ -140,9 +163,10 @@ def _memory(peaks: dict[str, int]) -> str:
     )
 
 
-def _times(seconds: dict[str, float]) -> list[str]:
+def _times(seconds: dict[str, float], recipe: Recipe) -> list[str]:
     each = ", ".join(f"{stage} {duration(value)}" for stage, value in seconds.items())
-    return [f"time       about {duration(sum(seconds.values()))}: {each}"]
+    one = " of one worker" if recipe.cluster else ""
+    return [f"time       about {duration(sum(seconds.values()))}{one}: {each}"]
 
 
 def _bytes(size: float) -> str:

@@ -1,0 +1,137 @@
+"""The work of each stage, in pieces that workers can share."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from warmup_distill.planning.costs import Costs
+from warmup_distill.planning.estimates import models_evaluated, rows_trained
+from warmup_distill.planning.facts import Facts
+from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.distillation import DistillSection
+from warmup_distill.recipe.training import TrainSection
+from warmup_distill.stages.evaluation import longest
+from warmup_distill.training.watch import hold_out
+from warmup_distill.tree.pack import batches_by_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Parts that know nothing of one another, in the order in which they are sent."""
+
+    costs: Sequence[float]
+
+    @property
+    def total(self) -> float:
+        """Of all of them."""
+        return sum(self.costs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """Optimizer steps, each of which all training processes share."""
+
+    count: int
+    total: float
+    """Of all steps together, in one process."""
+    batch: int
+    """Rows of a step."""
+
+
+Piece = Parts | Steps
+
+
+def totals(recipe: Recipe, facts: Facts, costs: Costs) -> dict[str, float]:
+    """What each stage that runs a model costs, in the unit of the costs."""
+    return {
+        stage: sum(piece.total for piece in pieces)
+        for stage, pieces in work(recipe, facts, costs).items()
+    }
+
+
+def work(recipe: Recipe, facts: Facts, costs: Costs) -> dict[str, list[Piece]]:
+    """The pieces of each stage that runs a model; a piece begins when the one before it is done.
+
+    A teacher's signal that is kept on disk counts as if it was made in every step.
+    """
+    healing = recipe.cut if recipe.cut and recipe.cut.heal else None
+    distilling = _distilling(recipe.distill, facts, costs)
+    found: dict[str, list[Piece]] = {
+        "cut": [*_taught(healing, recipe, facts, costs), _distilling(healing, facts, costs)]
+        if healing
+        else [],
+        "rollouts": [_rolling_out(recipe, facts, costs)],
+        "warmup": _warming_up(recipe, facts, costs),
+        "distill": [*_taught(recipe.distill, recipe, facts, costs), distilling],
+        "control": [distilling] if recipe.control else [],  # with the same teacher's completions
+        "evaluate": _evaluating(recipe, facts, costs),
+    }
+    return {stage: some for stage, some in found.items() if sum(one.total for one in some)}
+
+
+def _rolling_out(recipe: Recipe, facts: Facts, costs: Costs) -> Parts:
+    assert facts.data
+    settings = recipe.rollouts
+    count, size = len(facts.data.prompts[: settings.limit]), settings.prompts_per_part
+    groups = [min(size, count - start) for start in range(0, count, size)]
+    completion = costs.drawing + costs.checking + costs.continuing
+    return Parts(costs=[completion * settings.num_samples * group for group in groups])
+
+
+def _warming_up(recipe: Recipe, facts: Facts, costs: Costs) -> list[Piece]:
+    """The steps; and the examinations before, between and after them, which are not shared."""
+    assert facts.data
+    section, prompts, limit = recipe.warmup, facts.data.prompts, recipe.rollouts.limit
+    pairs = costs.pairs_per_prompt * len(prompts[:limit])
+    if not pairs:
+        return []
+    steps = _steps(section, rows_trained(section, pairs), costs.pair)
+    held_out = len(hold_out(section.watch, prompts, limit))
+    examined = held_out * (1 + math.ceil(steps.count / section.watch.steps))
+    return [steps, Parts(costs=[(costs.drawing + costs.checking) * examined])]
+
+
+def _distilling(section: DistillSection, facts: Facts, costs: Costs) -> Steps:
+    """The steps, and what the student draws for them."""
+    assert facts.data
+    completions = section.completions
+    share = completions.adaptive.start if completions.adaptive else completions.student_share
+    trained = rows_trained(section, len(facts.data.prompts))
+    return _steps(section, trained, costs.row + costs.drawing * share)
+
+
+def _steps(section: TrainSection, trained: float, row: float) -> Steps:
+    batch = section.per_device_train_batch_size * section.gradient_accumulation_steps
+    return Steps(count=math.ceil(trained / batch), total=row * trained, batch=batch)
+
+
+def _taught(section: DistillSection, recipe: Recipe, facts: Facts, costs: Costs) -> list[Piece]:
+    """The teacher's completions."""
+    assert facts.data
+    if section.completions.source != "teacher":
+        return []
+    most = section.completions.max_new_tokens or recipe.rollouts.max_new_tokens
+    batches = _batches(facts.data.lengths, most, recipe.rollouts.batch_tokens)
+    return [Parts(costs=[costs.teaching * size for size in batches])]
+
+
+def _evaluating(recipe: Recipe, facts: Facts, costs: Costs) -> list[Piece]:
+    """All models draw greedily and sample, and then the teacher checks some of the samples."""
+    section, drawn, checked = recipe.evaluate, list[float](), list[float]()
+    for benchmark in section.benchmarks:
+        if benchmark.name not in facts.benchmarks:
+            continue
+        lengths = [len(one.prompt_ids) for one in facts.benchmarks[benchmark.name].prompts]
+        most = longest(recipe, benchmark)
+        for count in filter(None, (1, 1, section.samples - 1)):  # greedy, sampled, sampled more
+            batches = _batches(lengths, count * most, section.batch_tokens)
+            drawn += [costs.drawing * count * size for size in batches]
+        samples = lengths[: section.agreement_prompts] * section.samples
+        checked += [costs.checking * size for size in _batches(samples, most, section.batch_tokens)]
+    models = models_evaluated(recipe)
+    return [Parts(costs=drawn * models), Parts(costs=checked * models)]
+
+
+def _batches(prompts: Sequence[int], most: int, room: int) -> list[int]:
+    """How many prompts are drawn for, or checked, together."""
+    return [len(batch) for batch in batches_by_size([one + most for one in prompts], room)]
