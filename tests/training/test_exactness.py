@@ -220,10 +220,10 @@ def test_sums_have_one_order_while_training_and_torch_is_left_as_it_was(
 @pytest.mark.filterwarnings("ignore:.*a tied layer is part of the adapter:UserWarning")
 def test_adapters_on_weights_that_a_model_uses_twice_are_refused() -> None:
     """Merged into a head that is the embedding too, they would make another model."""
-    tied = random_model(1)
-    tied.config.tie_word_embeddings = True
-    tied.tie_weights()
     for target in ("lm_head", "embed_tokens"):
+        tied = random_model(1)
+        tied.config.tie_word_embeddings = True
+        tied.tie_weights()
         with pytest.raises(ModelError, match="would change both when they are merged"):
             with_lora(tied, LoraSection(r=2, target_modules=[target]))
     assert with_lora(random_model(1), LoraSection(r=2, target_modules=["lm_head"]))
