@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -89,6 +90,13 @@ def test_a_limit_takes_the_first_prompts() -> None:
     assert [prompt.text for prompt in found.prompts] == QUESTIONS[:1]
     first = [rollout.completion_ids for rollout in roll().rollouts[:2]]
     assert [rollout.completion_ids for rollout in found.rollouts] == first
+
+
+def test_equal_seeds_draw_alike_whatever_their_type() -> None:
+    found = [roll(seed=seed, limit=1).rollouts for seed in (2, np.int64(2))]
+    assert [one.completion_ids for one in found[0]] == [one.completion_ids for one in found[1]]
+    with pytest.raises(RecipeError, match=r"seed: expected a whole number, got 2\.5"):
+        roll(seed=2.5, limit=1)
 
 
 def test_a_system_message_is_a_turn_of_its_own() -> None:

@@ -1,6 +1,7 @@
 """For those who have a training script of their own: rollouts and pairs without a run directory."""
 
 import logging
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from datasets import Dataset, Features, List, Value
 from warmup_distill.data.given import given_prompts
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError, RecipeError
+from warmup_distill.foreign.showing import brief
 from warmup_distill.models.chat import require_same_rendering
 from warmup_distill.models.exchange import holds_control, texts_to_encode
 from warmup_distill.models.loading import context_of
@@ -101,12 +103,20 @@ def build_rollouts(
     tokenizer = given_tokenizer(tokenizer)
     renderer = Renderer.of(tokenizer, system=system, template_kwargs=chat_template_kwargs or {})
     require_same_rendering(renderer, renderer)
-    vocabulary = vocabulary_of(tokenizer, {"student": student, "teacher": teacher})
+    vocabulary = vocabulary_of(renderer, {"student": student, "teacher": teacher})
     records = given_prompts(renderer, prompts, references, answers)[: section.limit]
     _require_room(records, section.max_new_tokens, student, teacher)
     engine = TransformersEngine(student, teacher, vocabulary, section.batch_tokens)
-    rollouts = roll_out(engine, records, section, seed)
+    rollouts = roll_out(engine, records, section, _whole(seed))
     return RolloutSet(tokenizer=tokenizer, prompts=records, rollouts=rollouts)
+
+
+def _whole(seed: Any) -> int:
+    """A seed as Python's own whole number, of whatever type it is: equal seeds draw alike."""
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise RecipeError(f"seed: expected a whole number, got {brief(seed)}.") from None
 
 
 def build_pairs(rollout_set: RolloutSet, **settings: Any) -> PairDataset:

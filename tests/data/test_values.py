@@ -5,11 +5,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from warmup_distill.data.sources import Row, read_rows
+from warmup_distill.data.values import text_of
 from warmup_distill.errors import DataError
 from warmup_distill.recipe import Source
 
@@ -39,6 +41,9 @@ def test_an_input_stands_below_its_instruction(tmp_path: Path) -> None:
         ({"q": "Which?", "choices": ["a", "b"]}, "q", "choices"),
         ({"q": "And 2?", "history": [["1?", "one"]]}, "q", "history"),
         ({"q": "Hi", "System": "Be a pirate."}, "q", "System"),
+        ({"q": "Double it.", "input": 0}, "q", "input"),
+        ({"q": "What is the capital?", "context": "cap"}, "q", "context"),
+        ({"q": "Summarise.", " Article": "It rained."}, "q", " Article"),
     ],
 )
 def test_a_part_of_the_prompt_in_another_column_is_not_lost(
@@ -94,6 +99,15 @@ def test_what_is_no_text_is_refused_with_its_place(value: Any, column: str, tmp_
 def test_a_prompt_with_nothing_in_it_is_refused(empty: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"rows.jsonl:2: the prompt column `q` is empty"):
         rows(tmp_path, {"q": "x"}, {"q": empty})
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(np.float32(0.1), "0.1"), (np.float16(0.1), "0.1"), (np.int64(4), "4"),
+     (np.float32("nan"), None), (np.str_("four"), "four")],
+)  # fmt: skip
+def test_a_number_of_numpy_has_the_digits_of_its_own_dtype(number: Any, text: str | None) -> None:
+    assert text_of(number, "here", "answer") == text
 
 
 def test_rows_without_an_id_are_numbered(tmp_path: Path) -> None:

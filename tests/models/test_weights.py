@@ -202,7 +202,7 @@ def test_a_model_of_another_kind_is_named_as_one(student: Path, tmp_path: Path) 
     assert len(problems) == 1 and "qwen2_vl" in problems[0] and len(problems[0]) < 500
 
 
-@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn, torch.bool])
 def test_weights_in_few_bits_without_their_scales_are_refused(
     kind: torch.dtype, student: Path
 ) -> None:

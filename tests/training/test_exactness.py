@@ -25,6 +25,7 @@ from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import ModelError
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.recipe import DistillSection, LoraSection
+from warmup_distill.training.adapters import with_lora
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.fit import fit
 from warmup_distill.training.warmup import WarmupTrainer
@@ -214,3 +215,15 @@ def test_sums_have_one_order_while_training_and_torch_is_left_as_it_was(
     trainer.add_callback(asked)
     trainer.train()
     assert asked.deterministic and not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.filterwarnings("ignore:.*a tied layer is part of the adapter:UserWarning")
+def test_adapters_on_weights_that_a_model_uses_twice_are_refused() -> None:
+    """Merged into a head that is the embedding too, they would make another model."""
+    for target in ("lm_head", "embed_tokens"):
+        tied = random_model(1)
+        tied.config.tie_word_embeddings = True
+        tied.tie_weights()
+        with pytest.raises(ModelError, match="would change both when they are merged"):
+            with_lora(tied, LoraSection(r=2, target_modules=[target]))
+    assert with_lora(random_model(1), LoraSection(r=2, target_modules=["lm_head"]))

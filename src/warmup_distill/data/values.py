@@ -1,17 +1,20 @@
 """What stands in a row's columns, as text: numbers, nulls, and what is none of these."""
 
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+
+import numpy as np
 
 from warmup_distill.errors import DataError
 from warmup_distill.foreign.showing import brief, listed
 from warmup_distill.recipe import Source
 
 CONTEXT = frozenset(
-    {"input", "context", "passage", "instruction", "choices", "options", "history", "system",
-     "system_prompt"}
+    {"input", "inputs", "context", "passage", "article", "document", "instruction", "choices",
+     "options", "history", "system", "system_prompt"}
 )  # fmt: skip
 """Names of columns, in lower case, that are a part of the prompt wherever they are used."""
 
@@ -25,7 +28,10 @@ def text_of(value: Any, where: str, column: str) -> str | None:
     Raises:
         DataError: it is neither text nor a number, or text that no file can hold.
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if isinstance(value, np.generic):
+        # By the digits of its own dtype: a short float is not the long one nearest to it.
+        value = Decimal(str(value)) if isinstance(value, np.floating) else value.item()
+    if value is None or (isinstance(value, float | Decimal) and math.isnan(value)):
         return None
     if isinstance(value, str):
         return _encodable(value, where, column) if value.strip() else None
@@ -74,9 +80,9 @@ def require_nothing_lost(values: Mapping[str, Any], text: str, where: str, sourc
     named = {source.prompt_column, source.input_column, source.reference_column,
              source.answer_column, *source.ignore_columns}  # fmt: skip
     for column, value in values.items():
-        if column in named or str(column).lower() not in CONTEXT or _is_nothing(value):
+        if column in named or str(column).strip().lower() not in CONTEXT or _is_nothing(value):
             continue
-        if isinstance(value, str) and value.strip() in text:
+        if isinstance(value, str) and _stands_in(value.strip(), text):
             continue
         system = " (or, if it is the same in every row, give it as prompts.system)"
         raise DataError(
@@ -87,9 +93,15 @@ def require_nothing_lost(values: Mapping[str, Any], text: str, where: str, sourc
         )
 
 
+def _stands_in(part: str, text: str) -> bool:
+    """Whether a text has a part that does not begin or end within a word of it."""
+    return re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) is not None
+
+
 def _is_nothing(value: Any) -> bool:
-    gap = isinstance(value, float) and math.isnan(value)
-    return gap or not value or (isinstance(value, str) and not value.strip())
+    if isinstance(value, bool | int | float):
+        return isinstance(value, float) and math.isnan(value)
+    return not value or (isinstance(value, str) and not value.strip())
 
 
 def _encodable(text: str, where: str, column: str) -> str:

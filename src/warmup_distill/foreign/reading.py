@@ -58,7 +58,10 @@ def reason(fault: BaseException) -> str:
 def is_full_disk(fault: BaseException) -> bool:
     """Whether there is no room to write; libraries that write for us say it in their own words."""
     number = getattr(fault, "errno", None)
-    return number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(fault)
+    said = ("No space left on device", "File too large")
+    return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+        words in str(fault) for words in said
+    )
 
 
 def what_is_at(path: Path) -> str:

@@ -90,17 +90,16 @@ def shared_vocabulary(
     )
 
 
-def vocabulary_of(tokenizer: Any, models: Mapping[str, Any]) -> Vocabulary:
+def vocabulary_of(renderer: Renderer, models: Mapping[str, Any]) -> Vocabulary:
     """The vocabulary of models that share a tokenizer.
 
     Args:
-        tokenizer: of all of them.
+        renderer: how texts are put to all of them.
         models: by role.
 
     Raises:
         ModelError: as `shared_vocabulary`.
     """
-    renderer = Renderer.of(tokenizer)
     configs = {role: model.config for role, model in models.items()}
     named = [getattr(model, "generation_config", None) for model in models.values()]
     return shared_vocabulary(renderer, renderer, configs, named)

@@ -11,8 +11,8 @@ from safetensors import safe_open
 
 from warmup_distill.errors import ModelError
 
-SCALED = frozenset({"I8", "U8", "I4", "U4", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4"})
-"""Kinds of numbers in safetensors that stand for others by a scale."""
+NUMBERS = frozenset({"F64", "F32", "F16", "BF16"})
+"""Kinds of numbers in safetensors that mean themselves; all others stand for them by a scale."""
 NAMED = 3
 """Tensors that a message names; the rest are counted."""
 
@@ -48,17 +48,21 @@ def require_matching(name: str, report: Mapping[str, Any]) -> None:
 
 
 def require_floats(name: str, folder: Path) -> None:
-    """Refuse whole numbers and 8-bit floats: without the scales of a quantiser they mean nothing.
+    """Refuse whole numbers, booleans and 8-bit floats: without a quantiser they mean nothing.
 
     Raises:
         ModelError: a tensor is stored so; it is named.
     """
-    found = [f"{tensor} ({kind})" for tensor, kind, _ in _stored(folder) if kind in SCALED]
+    found = [
+        f"{tensor} ({kind})"
+        for tensor, kind, _ in _stored(folder)
+        if kind not in NUMBERS and tensor.endswith((".weight", ".bias"))
+    ]
     if found:
         raise ModelError(
-            f"the weights of {name} are stored in few bits: {_named(found)} so, and its "
-            "config.json names no quantization_config that says what they stand for. Save the "
-            "model in float32, float16 or bfloat16."
+            f"{name}: expected weights in float32, float16 or bfloat16, but {_named(found)} not, "
+            "and its config.json names no quantization_config that says what they stand for. Save "
+            "the model in one of these."
         )
 
 

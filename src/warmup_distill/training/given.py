@@ -6,6 +6,7 @@ from typing import Any
 
 from warmup_distill.errors import DataError, ModelError, RecipeError
 from warmup_distill.models.loading import load_model, load_tokenizer
+from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary, vocabulary_of
 
 
@@ -42,7 +43,7 @@ def given_vocabulary(tokenizer: Any, models: Mapping[str, Any]) -> Vocabulary:
                 "`processing_class=tokenizer`, or `vocabulary=` if you have made one."
             )
         tokenizer = load_tokenizer(name)
-    return vocabulary_of(tokenizer, models)
+    return vocabulary_of(Renderer.of(tokenizer), models)
 
 
 UNUSED = ("compute_metrics", "compute_loss_func", "preprocess_logits_for_metrics")
