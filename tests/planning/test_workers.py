@@ -251,7 +251,7 @@ def test_without_a_device_or_a_measurement_there_are_no_times() -> None:
     found = outlook(paper_recipe(cluster={"num_workers": 2}))
     text = "\n".join(cluster_lines(found, [2], Trouble()))
     assert "no times: name cluster.device, or add --measure" in text
-    assert "59 parts" in text and "in all" not in text and "busy" not in text
+    assert "59 parts" in text and "worker-hours" not in text and "busy" not in text
 
 
 def test_a_dtype_that_the_devices_figures_are_not_for_is_told() -> None:
@@ -314,7 +314,7 @@ def test_what_a_cluster_lacks_is_told_before_anything_is_computed(
     page, problems = plan(small_recipe(cluster={"num_workers": 3}), tmp_path / "run", measured=True)
     assert "pip install 'warmup-distill[ray]'" in problems[0]
     assert problems[1].startswith("warmup and distill: a batch of 8 rows") and "3" in problems[1]
-    assert len(problems) == 2 and "59 parts" not in page and "in all" not in page
+    assert len(problems) == 2 and "worker-hours" not in page
 
 
 def test_measuring_takes_the_threads_of_a_worker(

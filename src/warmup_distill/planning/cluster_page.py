@@ -93,8 +93,10 @@ def _network(outlook: Outlook) -> str:
         for steps in (one for one in pieces if isinstance(one, Steps)):
             processes = most_processes(steps.batch, workers)
             sent += steps.count * 2 * (processes - 1) * given.gradients[stage]
-    weights = workers * sum(given.loaded[stage] for stage in outlook.pieces())
-    return f"network    weights {_bytes(weights)} to all workers, gradients {_bytes(sent)} in all steps"
+    read = workers * sum(given.loaded[stage] for stage in outlook.pieces())
+    return (
+        f"network    weights {_bytes(read)} to all workers, gradients {_bytes(sent)} in all steps"
+    )
 
 
 def _shared(piece: Piece) -> str:
