@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from warmup_distill.cluster.places import Body
+from warmup_distill.cluster.remote import stand_in
 from warmup_distill.errors import (
     DataError,
     ModelError,
@@ -87,7 +88,7 @@ def _trainer(
     on_gpus = resources["num_gpus"] > 0
     return TorchTrainer(
         _rank,
-        train_loop_config={"body": body, "letters": str(letters)},
+        train_loop_config={"body": body, "letters": str(letters), "folder": str(Path.cwd())},
         torch_config=TorchConfig(backend="nccl" if on_gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=settings.num_workers,
@@ -106,6 +107,7 @@ def _rank(given: dict[str, Any]) -> None:
     """What runs in each process."""
     import ray.train
 
+    stand_in(given["folder"])
     letters, first = Path(given["letters"]), ray.train.get_context().get_world_rank() == 0
     if (letters / ENDED).exists():  # all were started again after one of them refused
         return

@@ -4,11 +4,13 @@ A worker is an ordinary process that Ray keeps between parts, and with it the mo
 """
 
 import logging
+import os
 import queue
 import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from warmup_distill.cluster.places import Task
@@ -66,11 +68,21 @@ class _Signs:
         return found
 
 
-def compute_part(task: Task[Any, Any], item: Any) -> Iterator[Heard | Done | Refused]:
+def stand_in(folder: str) -> None:
+    """Work in the driver's folder where it is, so that relative names mean the same here."""
+    if Path(folder).is_dir():
+        os.chdir(folder)
+
+
+def compute_part(task: Task[Any, Any], item: Any, folder: str) -> Iterator[Heard | Done | Refused]:
     """Compute one part and tell how far it is; the last thing told is its result.
+
+    Args:
+        folder: the driver's working directory.
 
     Any other exception than ours goes to the driver as it is.
     """
+    stand_in(folder)
     logging.getLogger("warmup_distill").setLevel(logging.WARNING)
     signs, ended = _Signs(), queue.SimpleQueue[Done | Refused | BaseException]()
 

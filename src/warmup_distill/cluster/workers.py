@@ -102,7 +102,7 @@ class _RayLink:
         self._remote = remote.options(num_returns="streaming", **self.resources)
 
     def send(self, number: int) -> Any:
-        return self._remote.remote(self._shared, self.items[number])
+        return self._remote.remote(self._shared, self.items[number], str(Path.cwd()))
 
     def news(self, attempts: Sequence[Any], timeout: float) -> list[tuple[Any, News]]:
         ready, _ = self.ray.wait(list(attempts), num_returns=1, timeout=timeout)
