@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import NumbersError, RunError, WarmupDistillError
+from warmup_distill.models.holding import ModelRef
 from warmup_distill.pipeline import opened, run, run_stage
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.reading import dump_recipe
@@ -405,17 +406,16 @@ def test_a_gradient_that_is_no_number_stops_before_it_spoils_the_weights(
 
 
 def test_broken_weights_stop_the_rollouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from warmup_distill.stages.session import Session
+    original = ModelRef.load
 
-    original = Session.student
-
-    def broken(self: Session) -> Any:
+    def broken(self: ModelRef) -> Any:
         model = original(self)
-        with torch.no_grad():
-            model.get_output_embeddings().weight[3] = float("nan")
+        if self.name.endswith("student"):
+            with torch.no_grad():
+                model.get_output_embeddings().weight[3] = float("nan")
         return model
 
-    monkeypatch.setattr(Session, "student", broken)
+    monkeypatch.setattr(ModelRef, "load", broken)
     with opened(recipe(), tmp_path / "run") as session:
         run_stage(session, "prompts")
         with pytest.raises(NumbersError, match="not finite"):
