@@ -3,20 +3,32 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from warmup_distill.cli.memory import require_addresses
+from warmup_distill.cli.options import (
+    MOST,
+    DTypeName,
+    ExportTarget,
+    MetricName,
+    OutputDir,
+    Overrides,
+    ProfileName,
+    RayAddress,
+    RecipePath,
+    Redo,
+    WorkersOption,
+    cluster_alone,
+    cluster_overrides,
+    run_directory,
+)
 from warmup_distill.cli.screen import say, say_json, show
 from warmup_distill.errors import RunError
 from warmup_distill.store.stopping import listening
-
-if TYPE_CHECKING:
-    from warmup_distill.recipe.cluster import ClusterSection
 
 app = typer.Typer(
     help="Make a student language model ready for its teacher before knowledge distillation.",
@@ -24,32 +36,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-MOST = 2**31 - 1  # of anything that is counted
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe in YAML.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a field: rollouts.num_samples=4"),
-]
-OutputDir = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Run directory; runs/<recipe name> if absent.")
-]
-Redo = Annotated[
-    bool,
-    typer.Option("--redo", help="Follow a recipe that has changed: do again what depends on it."),
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option("--workers", metavar="N", min=1, help="Share the work among N processes (Ray)."),
-]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(
-        "--ray-address",
-        metavar="auto|HOST:PORT",
-        help="A Ray cluster that is there; without it --workers starts Ray on this machine.",
-    ),
-]
 
 STAGE_HELP = {
     "prompts": "Read the prompts and turn them into token ids.",
@@ -84,41 +70,6 @@ def options(
         require_addresses()
 
 
-class ExportTarget(StrEnum):
-    """Programs whose format `export` writes."""
-
-    TRL = "trl"
-    OPENRLHF = "openrlhf"
-    LLAMA_FACTORY = "llama-factory"
-
-
-class MetricName(StrEnum):
-    """What `score` can compute; a test holds it to `scoring.metrics.METRICS`."""
-
-    ROUGE_L = "rouge_l"
-    EXACT_MATCH = "exact_match"
-    GSM8K_STRICT = "gsm8k_strict"
-    GSM8K_FLEXIBLE = "gsm8k_flexible"
-    BOXED = "boxed"
-    BOXED_QWEN = "boxed_qwen"
-    MATH_VERIFY = "math_verify"
-    MATH_STRING = "math_string"
-
-
-class ProfileName(StrEnum):
-    """The profiles of `evaluate`; a test holds it to `suites.profiles.PROFILES`."""
-
-    PAPER = "paper"
-    CLEAN = "clean"
-
-
-class DTypeName(StrEnum):
-    """What weights can be loaded as."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-
-
 @app.command("run")
 def run_command(
     recipe: RecipePath,
@@ -132,9 +83,9 @@ def run_command(
     from warmup_distill.pipeline import run
     from warmup_distill.recipe.reading import load_recipe
 
-    loaded = load_recipe(recipe, [*(set_ or []), *_cluster(workers, ray_address)])
+    loaded = load_recipe(recipe, [*(set_ or []), *cluster_overrides(workers, ray_address)])
     with listening():
-        folder = run(loaded, _run_directory(recipe, output_dir), redo=redo)
+        folder = run(loaded, run_directory(recipe, output_dir), redo=redo)
     _print_tables(folder)
     say(f"\nReport: {folder / 'report' / 'index.html'}")
 
@@ -151,10 +102,10 @@ def _stage_command(stage: str) -> Callable[..., None]:
         from warmup_distill.pipeline import opened, run_stage, stages_of
         from warmup_distill.recipe.reading import load_recipe
 
-        loaded = load_recipe(recipe, [*(set_ or []), *_cluster(workers, ray_address)])
+        loaded = load_recipe(recipe, [*(set_ or []), *cluster_overrides(workers, ray_address)])
         if stage not in stages_of(loaded):
             raise RunError(f"the recipe {recipe} does not ask for the stage {stage}.")
-        folder = _run_directory(recipe, output_dir)
+        folder = run_directory(recipe, output_dir)
         with listening(), opened(loaded, folder, redo=redo, stage=stage) as session:
             run_stage(session, stage)
 
@@ -220,7 +171,7 @@ def evaluate_command(
     from warmup_distill.suites.showing import suite_table
 
     question = ask(suite, profile.value, limit, data, max_new_tokens, batch_tokens, dtype.value)
-    question = replace(question, cluster=_cluster_alone(workers, ray_address))
+    question = replace(question, cluster=cluster_alone(workers, ray_address))
     with listening():
         if is_run(target):
             paths = evaluate_run(Path(target), question)
@@ -300,11 +251,11 @@ def plan_command(
 
     compared = _numbers(workers)
     first = compared[0] if compared else None
-    loaded = load_recipe(recipe, [*(set_ or []), *_cluster(first, ray_address)])
+    loaded = load_recipe(recipe, [*(set_ or []), *cluster_overrides(first, ray_address)])
     with listening():
         text, problems = plan(
             loaded,
-            _run_directory(recipe, output_dir),
+            run_directory(recipe, output_dir),
             measured=measure,
             compared=compared,
             trouble=Trouble(stragglers=stragglers, failures=failures),
@@ -332,12 +283,6 @@ def export_command(
         )
 
 
-def _cluster(workers: int | None, ray_address: str | None) -> list[str]:
-    """What the options say of workers, as overrides of the recipe."""
-    given = {"cluster.num_workers": workers, "cluster.address": ray_address}
-    return [f"{name}={value}" for name, value in given.items() if value is not None]
-
-
 def _numbers(workers: str | None) -> list[int]:
     """Numbers of workers, as 8 or 8,1,64."""
     if workers is None:
@@ -346,23 +291,6 @@ def _numbers(workers: str | None) -> list[int]:
     if not all(part.isascii() and part.isdigit() and 0 < len(part) < 6 for part in parts):
         raise RunError(f"--workers expects a number such as 8, or several as 8,1,64; got {workers}")
     return [int(part) for part in parts]
-
-
-def _cluster_alone(workers: int | None, ray_address: str | None) -> "ClusterSection | None":
-    """What the options say of workers, where there is no recipe."""
-    from warmup_distill.recipe.cluster import ClusterSection
-
-    if workers is None and ray_address is None:
-        return None
-    if workers is None:
-        raise RunError("--ray-address names a cluster; say with --workers how many work there.")
-    return ClusterSection(num_workers=workers, address=ray_address or "local")
-
-
-def _run_directory(recipe: Path, output_dir: Path | None) -> Path:
-    if output_dir is None and recipe.name == "recipe.yaml":
-        return recipe.parent  # the resolved recipe inside a run directory
-    return output_dir or Path("runs") / recipe.stem
 
 
 def _print_tables(folder: Path) -> None:
