@@ -24,6 +24,7 @@ from warmup_distill.cli.options import (
     WorkersOption,
     cluster_alone,
     cluster_overrides,
+    require_fitting_options,
     run_directory,
 )
 from warmup_distill.cli.screen import say, say_json, show
@@ -149,7 +150,7 @@ def evaluate_command(
     ray_address: RayAddress = None,
 ) -> None:
     """Score every model of a run, or any model on the field's benchmarks."""
-    _require_fitting_options(
+    require_fitting_options(
         suite,
         for_suites={"--limit": limit, "--data": data, "--max-new-tokens": max_new_tokens},
         for_stages={"--set": set_, "--redo": redo},
@@ -180,19 +181,6 @@ def evaluate_command(
             paths = evaluate_model(target, output_dir or Path("evaluations") / slug, question)
     show(suite_table(paths), width=max(Console().width, 100))  # numbers are never cut off
     say(f"\nResults: {paths[0].parent if not is_run(target) else Path(target) / 'suites'}")
-
-
-def _require_fitting_options(
-    suite: str | None, *, for_suites: dict[str, object], for_stages: dict[str, object]
-) -> None:
-    """An option that would have no effect is a mistake."""
-    useless = for_suites if suite is None else for_stages
-    for name, value in useless.items():
-        if value:
-            raise RunError(
-                f"{name} has no effect here: it belongs to `evaluate` "
-                + ("with --suite." if suite is None else "of a recipe, without --suite.")
-            )
 
 
 @app.command("score")

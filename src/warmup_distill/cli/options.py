@@ -94,3 +94,16 @@ def run_directory(recipe: Path, output_dir: Path | None) -> Path:
     if output_dir is None and recipe.name == "recipe.yaml":
         return recipe.parent  # the resolved recipe inside a run directory
     return output_dir or Path("runs") / recipe.stem
+
+
+def require_fitting_options(
+    suite: str | None, *, for_suites: dict[str, object], for_stages: dict[str, object]
+) -> None:
+    """An option that would have no effect is a mistake."""
+    useless = for_suites if suite is None else for_stages
+    for name, value in useless.items():
+        if value:
+            raise RunError(
+                f"{name} has no effect here: it belongs to `evaluate` "
+                + ("with --suite." if suite is None else "of a recipe, without --suite.")
+            )
