@@ -1,9 +1,11 @@
 """Engines: what draws completions and checks them. A stage does not know which engine ran."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from warmup_distill.records import Check, Sample
+
+T = TypeVar("T")
 
 
 class Engine(Protocol):
@@ -64,3 +66,9 @@ class Engine(Protocol):
                 never the student's at that place.
             stop_at_mismatch: look no further; leaves out the teacher's later log-probabilities.
         """
+
+
+def grouped(members: Sequence[T], groups: Sequence[Sequence[object]]) -> list[list[T]]:
+    """A flat list cut into groups of the same sizes."""
+    rest = iter(members)
+    return [[next(rest) for _ in group] for group in groups]

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import TypeVar
 
 import torch
 from transformers import PreTrainedModel
 
+from warmup_distill.engines import grouped
 from warmup_distill.engines.branches import Branches, grow_branches
 from warmup_distill.engines.decode import Row
 from warmup_distill.engines.mismatch import find_mismatch
@@ -15,8 +15,6 @@ from warmup_distill.engines.repeats import NoRepeat
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Check, Sample
 from warmup_distill.tree.pack import batches_by_size
-
-T = TypeVar("T")
 
 
 class TransformersEngine:
@@ -81,7 +79,7 @@ class TransformersEngine:
                 for key in streams[i]
             ]
             samples = self._sample([prompts[i] for i in indices], _owners(some), rows, temperature)
-            for i, group in zip(indices, _grouped(samples, some), strict=True):
+            for i, group in zip(indices, grouped(samples, some), strict=True):
                 results[i] = group
         return results
 
@@ -110,7 +108,7 @@ class TransformersEngine:
                 temperature=temperature,
                 stop_at_mismatch=stop_at_mismatch,
             )
-            for i, group in zip(indices, _grouped(checks, some), strict=True):
+            for i, group in zip(indices, grouped(checks, some), strict=True):
                 results[i] = group
         return results
 
@@ -207,9 +205,3 @@ def _widest(groups: Sequence[Sequence[object]]) -> int:
 def _owners(groups: Sequence[Sequence[object]]) -> list[int]:
     """For each member of each group the group's number."""
     return [number for number, group in enumerate(groups) for _ in group]
-
-
-def _grouped(members: Sequence[T], groups: Sequence[Sequence[object]]) -> list[list[T]]:
-    """A flat list cut into groups of the same sizes."""
-    rest = iter(members)
-    return [[next(rest) for _ in group] for group in groups]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+from warmup_distill.engines import grouped
 from warmup_distill.engines.mismatch import find_mismatch
 from warmup_distill.engines.served import Served
 from warmup_distill.engines.wire import Address, connected
@@ -70,7 +71,7 @@ class VllmEngine:
                 for key in keys
             ]
         )
-        return _grouped(flat, streams)
+        return grouped(flat, streams)
 
     def check_and_continue(
         self,
@@ -120,7 +121,7 @@ class VllmEngine:
                 for sample, key in zip(group, keys, strict=True)
             ]
         )
-        return _grouped(flat, samples)
+        return grouped(flat, samples)
 
     def _all(self, work: Callable[[Served, Served], Iterable[Coroutine[Any, Any, T]]]) -> list[T]:
         """What becomes of some work side by side; the first error ends all of it."""
@@ -139,9 +140,3 @@ class VllmEngine:
         except* (WarmupDistillError, NumbersError) as errors:
             first = errors.exceptions[0]
         raise first
-
-
-def _grouped(members: Sequence[T], groups: Sequence[Sequence[object]]) -> list[list[T]]:
-    """A flat list cut into groups of the same sizes."""
-    rest = iter(members)
-    return [[next(rest) for _ in group] for group in groups]

@@ -3,11 +3,12 @@
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from warmup_distill.cluster.places import Meter
+from warmup_distill.engines import grouped
 from warmup_distill.engines.drawing import Drawing, draw
 from warmup_distill.engines.randomness import stream
 from warmup_distill.models.chat import decode_completion
@@ -92,11 +93,8 @@ class Subject:
 
     def with_distances(self, found: Sequence[Distance]) -> "Subject":
         """With the distances of `comparison`."""
-        rest = iter(found)
         checked = self.session.recipe.evaluate.agreement_prompts
-        return replace(
-            self, distances=[[*islice(rest, len(group))] for group in self.sampled[:checked]]
-        )
+        return replace(self, distances=grouped(found, self.sampled[:checked]))
 
     def result(self) -> tuple[dict[str, Any], list[Prediction]]:
         """What the benchmark says of the model: means, and all predictions."""
