@@ -107,6 +107,16 @@ def test_a_silent_part_is_cancelled_and_sent_again() -> None:
     assert 40 <= script.time <= 50, "10 seconds of signs, and 30 of silence"
 
 
+def test_whoever_is_long_about_a_result_makes_no_other_part_late() -> None:
+    script = Script({0: [(3.0, Done(result=0))], 1: [(20.0, Done(result=10))]})
+    parts = OpenParts(link=script, clock=script.clock, width=2, silence=30, max_failures=0)
+    found = {}
+    for number, result in parts.all(2, Counts()):
+        found[number] = result
+        script.time += 100  # of writing; what the other part tells waits meanwhile
+    assert found == {0: 0, 1: 10} and not script.cancelled
+
+
 def test_a_part_that_never_began_waits_again_and_is_no_failure() -> None:
     script = Script({0: [(0.0, None)] * 5})
     assert dict(all_of(script, 1, max_failures=0)) == {0: 0}

@@ -52,8 +52,8 @@ class _Attempt:
     """One part in the hands of a worker."""
 
     number: int
-    sent: float
     heard: float
+    """When it was sent, or last gave a sign."""
     begun: float | None = None
     advanced: int = 0
     settled: int = 0
@@ -103,10 +103,15 @@ class OpenParts:
             self._open.clear()
 
     def _send(self, number: int) -> None:
-        now = self.clock()
-        self._open[self.link.send(number)] = _Attempt(number=number, sent=now, heard=now)
+        self._open[self.link.send(number)] = _Attempt(number=number, heard=self.clock())
 
-    def _hear(self, waiting: deque[int], meter: Meter) -> Iterator[tuple[int, Any]]:
+    def _hear(self, waiting: deque[int], meter: Meter) -> list[tuple[int, Any]]:
+        """The results that have come.
+
+        Whoever takes a result may be long about it, and signs wait meanwhile. So all that has come
+        is heard and clocks are looked at before anything is given out.
+        """
+        results = []
         for attempt, news in self.link.news(list(self._open), WAIT):
             part = self._open[attempt]
             now = part.heard = self.clock()
@@ -125,7 +130,12 @@ class OpenParts:
                 case Done():
                     del self._open[attempt]
                     self._longest = max(self._longest, now - part.begun)
-                    yield part.number, news.result
+                    results.append((part.number, news.result))
+        self._give_up_late(waiting, meter)
+        return results
+
+    def _give_up_late(self, waiting: deque[int], meter: Meter) -> None:
+        """Cancel the attempts that nothing more is expected of; their parts are sent again."""
         for attempt, part in list(self._open.items()):
             why = self._late(part)
             if why is None:

@@ -105,7 +105,10 @@ class _RayLink:
         return self._remote.remote(self._shared, self.items[number], str(Path.cwd()))
 
     def news(self, attempts: Sequence[Any], timeout: float) -> list[tuple[Any, News]]:
-        ready, _ = self.ray.wait(list(attempts), num_returns=1, timeout=timeout)
+        waited = list(attempts)
+        self.ray.wait(waited, num_returns=1, timeout=timeout)
+        # Of all that is ready and not of one: no sign may wait behind those of others.
+        ready, _ = self.ray.wait(waited, num_returns=len(waited), timeout=0)
         return [(attempt, self._next(attempt)) for attempt in ready]
 
     def _next(self, attempt: Any) -> News:
