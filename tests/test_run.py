@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from warmup_distill.errors import RecipeError
 from warmup_distill.models.loading import BUNDLED
 from warmup_distill.pipeline import opened, run, run_stage
 from warmup_distill.recipe import Recipe
@@ -237,3 +238,12 @@ def test_lora_trains_adapters_and_leaves_an_ordinary_model(tmp_path: Path) -> No
     after = AutoModelForCausalLM.from_pretrained(folder / "warmup").state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all("q_proj" in name or "v_proj" in name for name in changed)
+
+
+def test_a_batch_that_workers_cannot_share_is_refused_before_anything_is_computed(
+    tmp_path: Path,
+) -> None:
+    recipe = small_recipe(cluster={"num_workers": 3})
+    with pytest.raises(RecipeError, match="cannot be shared evenly among 3 training processes"):
+        run(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

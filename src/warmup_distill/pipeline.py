@@ -15,6 +15,7 @@ from warmup_distill.errors import ModelError, RunError
 from warmup_distill.models.cutting import require_layers
 from warmup_distill.models.loading import load_config
 from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.batches import require_shares
 from warmup_distill.recipe.given import given_recipe
 from warmup_distill.stages.distill import cut_student, distill_control, distill_warmed_up
 from warmup_distill.stages.evaluate import evaluate_models, read_benchmark
@@ -91,6 +92,8 @@ def opened(
     Raises:
         WarmupDistillError: something is wrong; nothing was written or removed.
     """
+    if recipe.cluster and stage is None:
+        require_shares(recipe, recipe.cluster.num_workers)
     with place_of(recipe.cluster) as place:
         session = Session(folder, recipe, place)
         require_folder(folder)
