@@ -105,8 +105,8 @@ def _learn(
     **arguments: Any,
 ) -> dict[str, int]:
     """The body of the training, in every process that takes part."""
-    loaded = held.take(teacher)[0] if teacher else None
-    return fit(DistillTrainer, start(), teacher=loaded, **arguments)
+    loaded = held.take(*([teacher] if teacher else []))  # and nothing else is held
+    return fit(DistillTrainer, start(), teacher=loaded[0] if loaded else None, **arguments)
 
 
 def _rows(

@@ -59,10 +59,8 @@ def _align(
     **arguments: Any,
 ) -> dict[str, int]:
     """The body of the training, in every process that takes part."""
-    watched = None
-    if watching:
-        (loaded,) = held.take(teacher)
-        watched = Watched(teacher=loaded, **watching)
+    loaded = held.take(*([teacher] if watching else []))  # what the rollouts held goes
+    watched = Watched(teacher=loaded[0], **watching) if watching else None
     return fit(WarmupTrainer, load_model(start), watched=watched, **arguments)
 
 
