@@ -141,8 +141,12 @@ def test_a_column_of_whole_numbers_with_gaps_is_read_from_parquet(tmp_path: Path
     assert (second.row_id, second.answer, second.reference) == ("2", None, "3" * 30)
 
 
-def test_a_short_float_of_parquet_has_the_digits_that_were_written(tmp_path: Path) -> None:
-    table = {"prompt": ["a", "b"], "answer": pa.array([0.1, None], pa.float32())}
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32()])
+def test_a_short_float_of_parquet_has_the_digits_that_were_written(
+    kind: pa.DataType, tmp_path: Path
+) -> None:
+    short = kind.to_pandas_dtype()
+    table = {"prompt": ["a", "b"], "answer": pa.array([short(0.1), None], kind)}
     pq.write_table(pa.table(table), tmp_path / "rows.parquet")
     source = Source(file=tmp_path / "rows.parquet", prompt_column="prompt", answer_column="answer")
     assert [row.answer for row in read_rows(source)] == ["0.1", None]

@@ -69,7 +69,9 @@ def _with_short_floats(batch: pa.RecordBatch) -> pa.RecordBatch:
     columns = []
     for column in batch.columns:
         if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
-            column = column.cast(pa.string()).cast(pa.float64())
+            short = column.type.to_pandas_dtype()
+            digits = (None if one is None else str(short(one)) for one in column.to_pylist())
+            column = pa.array([None if one is None else float(one) for one in digits], pa.float64())
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
