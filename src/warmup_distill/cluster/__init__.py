@@ -1,8 +1,10 @@
 """Where the parts of a stage are computed. A stage does not know: it gives a task and its parts.
 
 places.py      what a place is, and the place that is this process
+choosing.py    which place the recipe names
 workers.py     the place that is many processes, under Ray
 parts.py       the open parts of some work: sent, heard of, late, lost, and sent again
 remote.py      what runs on a worker
+ranks.py       a training over several workers
 starting.py    a Ray of our own on this machine, or somebody's cluster
 """

@@ -10,8 +10,6 @@ from typing import Any
 from warmup_distill.errors import RunError
 from warmup_distill.recipe.cluster import ClusterSection
 
-logger = logging.getLogger(__name__)
-
 STORE = 512 * 2**20
 """Bytes of a local object store: prompts and records are small; more is spilled to the disk."""
 

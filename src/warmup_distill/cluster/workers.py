@@ -6,19 +6,16 @@ The driver alone writes files. Tasks, not actors, for a task that is lost leaves
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from warmup_distill.cluster.parts import Lost, News, OpenParts
-from warmup_distill.cluster.places import Body, Meter, Task
+from warmup_distill.cluster.places import Body, Item, Meter, Result, Task
 from warmup_distill.cluster.ranks import train_on_ranks
 from warmup_distill.cluster.remote import compute_part
 from warmup_distill.cluster.starting import connect, cpus_per_worker, gpus_per_worker, require_ray
 from warmup_distill.errors import RunError
 from warmup_distill.models.holding import Held
 from warmup_distill.recipe.cluster import ClusterSection
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Workers:

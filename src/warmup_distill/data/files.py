@@ -70,8 +70,8 @@ def _with_short_floats(batch: pa.RecordBatch) -> pa.RecordBatch:
     for column in batch.columns:
         if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
             short = column.type.to_pandas_dtype()
-            digits = (None if one is None else str(short(one)) for one in column.to_pylist())
-            column = pa.array([None if one is None else float(one) for one in digits], pa.float64())
+            digits = (one if one is None else float(str(short(one))) for one in column.to_pylist())
+            column = pa.array(digits, pa.float64())
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 

@@ -10,7 +10,8 @@ MOST_WORKERS = 65_536
 
 
 class ClusterSection(Section):
-    """Workers under Ray, for every stage that computes. Nothing here changes what comes out."""
+    """Workers under Ray, for every stage that computes. No stage depends on what is said here;
+    the sums of a training over several processes are taken in another order, see docs/scale.md."""
 
     num_workers: int = Field(ge=1, le=MOST_WORKERS, json_schema_extra=unit("processes"))
     """Processes that compute side by side."""
