@@ -4,17 +4,22 @@ import logging
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
+from warmup_distill.cluster.places import NOBODY, Meter
 from warmup_distill.data.given import given_prompts
+from warmup_distill.engines.batching import Batching
+from warmup_distill.engines.fitting import Texts, choose_for
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import DataError, RecipeError
 from warmup_distill.foreign.showing import brief
 from warmup_distill.models.chat import require_same_rendering
 from warmup_distill.models.exchange import holds_control, texts_to_encode
 from warmup_distill.models.loading import context_of
+from warmup_distill.models.memory import attempted
 from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import vocabulary_of
 from warmup_distill.recipe import PairsSection, RolloutsSection
@@ -106,8 +111,16 @@ def build_rollouts(
     vocabulary = vocabulary_of(renderer, {"student": student, "teacher": teacher})
     records = given_prompts(renderer, prompts, references, answers)[: section.limit]
     _require_room(records, section.max_new_tokens, student, teacher)
-    engine = TransformersEngine(student, teacher, vocabulary, section.batch_tokens)
-    rollouts = roll_out(engine, records, section, _whole(seed))
+    ids = [record.prompt_ids for record in records]
+    texts = Texts.of(ids, section.max_new_tokens, section.num_samples)
+    chosen = choose_for([student, teacher], section.batch_tokens, texts)
+    key = _whole(seed)
+
+    def rolling(batch_tokens: int, meter: Meter) -> list[Rollout]:
+        engine = TransformersEngine(student, teacher, vocabulary, batch_tokens)
+        return attempted(partial(roll_out, engine, records, section, key))
+
+    rollouts = Batching(chosen).run(rolling, NOBODY)
     return RolloutSet(tokenizer=tokenizer, prompts=records, rollouts=rollouts)
 
 

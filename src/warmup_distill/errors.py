@@ -18,6 +18,13 @@ class NumbersError(ArithmeticError):
     """
 
 
+class ShortOfMemoryError(MemoryError):
+    """Memory ran out while models were at work; it was given back, and less at once may fit.
+
+    Not a mistake of the user's: the command line prints the message and exits with code 1.
+    """
+
+
 class WarmupDistillError(ValueError):
     """The user's input is wrong; the message says what to do."""
 

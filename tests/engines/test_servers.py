@@ -68,6 +68,7 @@ def chosen(urls: dict[str, str], **engine: Any) -> Chosen:
         student=session.ref(whole.student),
         teacher=session.teacher_ref,
         vocabulary=session.vocabulary,
+        batch_tokens=1024,
     )
     with Progress("", 0) as progress:
         return choose(whole.rollouts, pair, [PROMPT], Here(), 1, progress)

@@ -96,7 +96,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: set_fields(
             f / "config.json", quantization_config={"quant_method": "awq", "bits": 4}
         ),
-        "cannot be loaded",
+        "pip install gptqmodel",
     ),
 }  # fmt: skip
 

@@ -12,7 +12,8 @@ from transformers import Qwen2Config
 
 from warmup_distill.planning.costs import Lengths
 from warmup_distill.planning.devices import DEVICES, Device, is_called
-from warmup_distill.planning.facts import Facts, model_facts
+from warmup_distill.planning.estimates import bytes_each, tokens_at_once
+from warmup_distill.planning.facts import DataFacts, Facts, model_facts
 from warmup_distill.planning.limits import (
     ALL,
     Shares,
@@ -26,6 +27,7 @@ from warmup_distill.planning.limits import (
 )
 from warmup_distill.recipe.cluster import ClusterSection
 from warmup_distill.recipe.training import LoraSection, WarmupSection
+from warmup_distill.records import Prompt
 
 H100 = DEVICES["h100"]
 
@@ -126,9 +128,35 @@ def test_a_small_part_does_not_fill_a_batch(prompts_per_part: int, rows: float) 
     lengths = Lengths(prompt=90, samples=8, completion=512, continuation=512, pair=0, row=0,
                       pairs_per_prompt=8)  # fmt: skip
     rollouts = {"max_new_tokens": 512, "batch_tokens": 65_536, "prompts_per_part": prompts_per_part}
-    assert isclose(rows_at_once(small_recipe(rollouts=rollouts), lengths), rows)
+    facts = Facts(student=STUDENT, teacher=TEACHER)
+    assert isclose(rows_at_once(small_recipe(rollouts=rollouts), facts, lengths), rows)
     rollouts["batch_tokens"] = 1  # a prompt larger than that is alone
-    assert rows_at_once(small_recipe(rollouts=rollouts), lengths) == 8
+    assert rows_at_once(small_recipe(rollouts=rollouts), facts, lengths) == 8
+
+
+def test_auto_is_what_fits_into_the_device_that_is_named() -> None:
+    cluster = {"num_workers": 2, "device": "h100"}
+    rollouts = {"max_new_tokens": 512}
+    recipe = small_recipe(cluster=cluster, dtype="bfloat16", rollouts=rollouts)
+    prompt = Prompt(prompt_id="1", prompt_ids=[5] * 90, text="", reference=None, answer=None)
+    data = DataFacts(origin="a file", prompts=[prompt], dropped=0)
+    facts = Facts(student=STUDENT, teacher=TEACHER, data=data)
+    # 0.8 of 80 GiB, less 18.3 GB of weights, 3.4 GB for a pass of 16,384 tokens through a layer of
+    # the teacher (209 kB each) and 0.27 GB of logits: 46.7 GB. A token takes 64.5 and 31.7 kB of
+    # keys, values and hidden states, 9.5 kB of logits, and as 90 of 90 + 8 x 512 are a prompt's,
+    # 4.5 kB in a layer: 424,000 tokens, rounded down to one and a half times a power of two
+    assert tokens_at_once("auto", recipe, facts) == 393_216
+    assert tokens_at_once(100, recipe, facts) == 100
+    smaller = small_recipe(cluster=cluster | {"device": "rtx4090"}, dtype="bfloat16",
+                           rollouts=rollouts)  # fmt: skip
+    # 0.8 of 24 GiB is less than as much: what is tried all the same
+    assert tokens_at_once("auto", smaller, facts) == 1024
+
+
+def test_a_teacher_may_have_another_dtype() -> None:
+    recipe = small_recipe(dtype="float32", teacher_dtype="bfloat16")
+    assert bytes_each(recipe) == (2, 4)
+    assert bytes_each(small_recipe(dtype="bfloat16")) == (2, 2)
 
 
 def test_the_recipe_names_the_devices_of_the_table() -> None:

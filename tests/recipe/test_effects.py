@@ -26,7 +26,7 @@ TRAINING: dict[str, Any] = {
     "learning_rate": 0.5, "num_train_epochs": 3.0, "max_steps": 7,
     "per_device_train_batch_size": 3, "gradient_accumulation_steps": 5,
     "lr_scheduler_type": "cosine", "warmup_steps": 2, "weight_decay": 0.1, "max_grad_norm": 0.3,
-    "activation_checkpointing": True, "save_steps": 9, "lora": {"r": 2},
+    "activation_checkpointing": True, "save_steps": 9, "lora": {"r": 2}, "row_tokens": 99,
 }  # fmt: skip
 DISTILL: dict[str, Any] = TRAINING | {
     "objective": "reverse_kl", "options": {"form": "ce"}, "cross_entropy_weight": 0.5,
@@ -42,7 +42,7 @@ NEED_ANOTHER: dict[str, dict[str, Any]] = {
 DISTILL |= {"temperature_squared": True, "top_k": 3}
 WARMUP: dict[str, Any] = TRAINING | {
     "beta": 2.0, "loss": "hinge", "label_smoothing": 0.1, "gamma": 0.5, "nll_weight": 0.5,
-    "row_tokens": 99, "watch": {"prompts": 7},
+    "watch": {"prompts": 7},
 }  # fmt: skip
 
 

@@ -11,12 +11,18 @@ from pathlib import Path
 
 import torch
 from conftest import VOCABULARY_SIZE
-from test_training import distill_trainer, warmup_trainer, warmup_trainer_by_rows
+from test_training import (
+    distill_trainer,
+    distill_trainer_by_rows,
+    warmup_trainer,
+    warmup_trainer_by_rows,
+)
 
 from warmup_distill.models.vocabulary import Vocabulary
 
 TRAINERS = {
     "distill": distill_trainer,
+    "distill_by_rows": distill_trainer_by_rows,
     "warmup": warmup_trainer,
     "warmup_by_rows": warmup_trainer_by_rows,
 }

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_training import distill_trainer, warmup_trainer, warmup_trainer_by_rows
+from test_training import (
+    distill_trainer,
+    distill_trainer_by_rows,
+    warmup_trainer,
+    warmup_trainer_by_rows,
+)
 
 from warmup_distill.models.vocabulary import Vocabulary
 
@@ -44,6 +49,7 @@ def train_in_two_processes(kind: str, folder: Path) -> None:
     ("kind", "build"),
     [
         ("distill", distill_trainer),
+        ("distill_by_rows", distill_trainer_by_rows),
         ("warmup", warmup_trainer),
         ("warmup_by_rows", warmup_trainer_by_rows),  # two of them in one process, one in the other
     ],

@@ -27,6 +27,7 @@ ROWS = [
     {"prompt_ids": [10, 11, 12, 13], "completion_ids": [14, 15, 16, 17, 18, 1]},
     {"prompt_ids": [20, 21], "completion_ids": [22, 1]},
 ]
+NUMBERED = [{**row, "row": number} for number, row in enumerate(ROWS)]
 
 
 def arguments(folder: Path, batch_size: int, accumulation: int, **more: Any) -> TrainingArguments:
@@ -82,10 +83,9 @@ def distill_trainer(
 ) -> DistillTrainer:
     return DistillTrainer(
         model=random_model(1),
-        teacher=random_model(2),
         vocabulary=vocabulary,
         train_dataset=Dataset.from_list(ROWS),
-        **{"args": arguments(folder, *split)} | settings,
+        **{"teacher": random_model(2), "args": arguments(folder, *split)} | settings,
     )
 
 
@@ -110,12 +110,25 @@ def warmup_trainer_by_rows(
     return trainer
 
 
+def distill_trainer_by_rows(
+    vocabulary: Vocabulary, folder: Path, split: tuple[int, int], **settings: Any
+) -> DistillTrainer:
+    """A batch of all four rows is three packed ones."""
+    trainer = distill_trainer(vocabulary, folder, split, row_tokens=8, **settings)
+    batch = collate_completions(NUMBERED)
+    assert [row["rows"].tolist() for row in trainer.rows_of(batch)] == [[1, 3], [0], [2]]
+    return trainer
+
+
 def only_row(trainer: WarmupTrainer) -> dict[str, torch.Tensor]:
     (row,) = trainer.data_collator(pairs())
     return row
 
 
-@pytest.mark.parametrize("build", [distill_trainer, warmup_trainer, warmup_trainer_by_rows])
+@pytest.mark.parametrize(
+    "build",
+    [distill_trainer, distill_trainer_by_rows, warmup_trainer, warmup_trainer_by_rows],
+)
 def test_splitting_a_step_into_micro_batches_changes_nothing(
     build: Any, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
@@ -132,11 +145,15 @@ def test_splitting_a_step_into_micro_batches_changes_nothing(
         torch.testing.assert_close(other, weights[0], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "builds",
+    [(warmup_trainer, warmup_trainer_by_rows), (distill_trainer, distill_trainer_by_rows)],
+)
 def test_splitting_a_batch_into_packed_rows_changes_nothing(
-    vocabulary: Vocabulary, tmp_path: Path
+    builds: Any, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
     logs, weights = [], []
-    for build in (warmup_trainer, warmup_trainer_by_rows):
+    for build in builds:
         trainer = build(vocabulary, tmp_path, (4, 1))
         trainer.train()
         weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
@@ -369,9 +386,6 @@ def signalled(
     )  # fmt: skip
     signals = write_signals(Here(), task, rows, folder / "signals")
     return distill_trainer(vocabulary, folder, (4, 1), signals=signals, **settings)
-
-
-NUMBERED = [{**row, "row": number} for number, row in enumerate(ROWS)]
 
 
 @pytest.mark.parametrize("objective", ["forward_kl", "reverse_kl"])

@@ -238,7 +238,7 @@ def test_packed_chunked_divergences_have_the_value_and_gradients_of_full_logits(
         mask = torch.ones(len(hidden), dtype=torch.bool)
         return divergence(theirs.logits(reference[some]), ours.logits(hidden), mask).sum()
 
-    fast = 3 * summed_in_parts(part, states, ours.head_parameters(), at_once)
+    fast = 3 * summed_in_parts(part, states, ours.head.parameters(), at_once)
     fast.backward()
     gradients = {name: p.grad.clone() for name, p in student.named_parameters()}
     student.zero_grad()

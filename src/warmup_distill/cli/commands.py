@@ -141,7 +141,10 @@ def evaluate_command(
         int | None,
         typer.Option(min=1, max=MOST, help="Longest completion; the profile's if absent."),
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, max=MOST, help="Tokens at once.")] = 16384,
+    batch_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST, help="Tokens at once; as many as fit if absent."),
+    ] = None,
     dtype: Annotated[DTypeName, typer.Option(help="Of the weights.")] = DTypeName.FLOAT32,
     set_: Overrides = None,
     output_dir: OutputDir = None,
@@ -171,7 +174,9 @@ def evaluate_command(
     from warmup_distill.suites.evaluation import ask, evaluate_model, evaluate_run, is_run
     from warmup_distill.suites.showing import suite_table
 
-    question = ask(suite, profile.value, limit, data, max_new_tokens, batch_tokens, dtype.value)
+    question = ask(
+        suite, profile.value, limit, data, max_new_tokens, batch_tokens or "auto", dtype.value
+    )
     question = replace(question, cluster=cluster_alone(workers, ray_address))
     with listening():
         if is_run(target):

@@ -11,9 +11,8 @@ import traceback
 
 from warmup_distill.cli import screen
 from warmup_distill.cli.commands import app
-from warmup_distill.cli.memory import is_out_of_memory
 from warmup_distill.errors import NumbersError, WarmupDistillError
-from warmup_distill.foreign.reading import is_full_disk, reason
+from warmup_distill.foreign.reading import is_full_disk, is_out_of_memory, reason
 from warmup_distill.store.stopping import Stopped
 
 NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)

@@ -1,10 +1,12 @@
 """A place where parts are computed, and the one that is this process."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from warmup_distill.models.holding import Held
+from warmup_distill.models.memory import attempted
 from warmup_distill.store.stopping import leave_if_asked
 
 Item = TypeVar("Item")
@@ -22,6 +24,19 @@ class Meter(Protocol):
 
     def settle(self, tokens: int) -> None:
         """Work that takes so many tokens at the most is done, however many it took."""
+
+
+class _Nobody:
+    """A meter that nobody reads."""
+
+    def advance(self, tokens: int) -> None:
+        pass
+
+    def settle(self, tokens: int) -> None:
+        pass
+
+
+NOBODY = _Nobody()
 
 
 class Task(Protocol[Given, Made]):
@@ -49,6 +64,7 @@ class Place(Protocol):
 
         Raises:
             Stopped: a signal asked for it; every result before was given out.
+            ShortOfMemoryError: a part does not fit; every result before was given out.
         """
 
     def train(self, body: Body, scratch: Path) -> dict[str, int]:
@@ -75,7 +91,7 @@ class Here:
     ) -> Iterator[tuple[int, Result]]:
         """See `Place.compute`."""
         for number, item in enumerate(items):
-            yield number, task(item, self.held, meter)
+            yield number, attempted(partial(task, item, self.held, meter))
             leave_if_asked()
 
     def train(self, body: Body, scratch: Path) -> dict[str, int]:

@@ -10,12 +10,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from warmup_distill.cluster.places import Task
-from warmup_distill.errors import NumbersError, WarmupDistillError
+from warmup_distill.errors import NumbersError, ShortOfMemoryError, WarmupDistillError
 from warmup_distill.models.holding import Held
+from warmup_distill.models.memory import attempted
 
 EVERY = 2.0
 """Seconds between two signs of life."""
@@ -88,8 +90,8 @@ def compute_part(task: Task[Any, Any], item: Any, folder: str) -> Iterator[Heard
 
     def work() -> None:
         try:
-            ended.put(Done(result=task(item, _held, signs)))
-        except (WarmupDistillError, NumbersError) as error:
+            ended.put(Done(result=attempted(partial(task, item, _held, signs))))
+        except (WarmupDistillError, NumbersError, ShortOfMemoryError) as error:
             ended.put(Refused(error=error))
         except BaseException as error:  # raised again in the thread that Ray looks at
             ended.put(error)

@@ -28,6 +28,8 @@ class Pair:
     student: ModelRef
     teacher: ModelRef
     vocabulary: Vocabulary
+    batch_tokens: int
+    """Whose keys and values each model holds at one time, where it is in memory."""
 
 
 class Source(Protocol):
@@ -45,13 +47,12 @@ class InProcess:
     """See `Source`: both models in the memory of the process."""
 
     pair: Pair
-    batch_tokens: int
 
     def engine(self, held: Held, advance: Callable[[int], object]) -> Engine:
         """See `Source.engine`."""
         student, teacher = held.take(self.pair.student, self.pair.teacher)
-        vocabulary = self.pair.vocabulary
-        return TransformersEngine(student, teacher, vocabulary, self.batch_tokens, advance)
+        vocabulary, tokens = self.pair.vocabulary, self.pair.batch_tokens
+        return TransformersEngine(student, teacher, vocabulary, tokens, advance)
 
     def paths(self, held: Held) -> dict[str, str]:
         """See `Source.paths`."""
@@ -106,7 +107,7 @@ def choose(
 
 
 def _in_process(settings: RolloutsSection, pair: Pair, *_: Any) -> Chosen:
-    return InProcess(pair=pair, batch_tokens=settings.batch_tokens), {}
+    return InProcess(pair=pair), {}
 
 
 def _on_servers(

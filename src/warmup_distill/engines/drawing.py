@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from warmup_distill.cluster.places import Meter, Place
+from warmup_distill.engines.batching import Batching
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import RunError
 from warmup_distill.models.holding import Held, ModelRef
@@ -131,6 +132,18 @@ def draw(
         write_records(_free(folders[number]), Completion, flat, notes[number])
         found[number] |= drawn
     return [[kept[i] for i in range(len(kept))] for kept in found]
+
+
+def draw_fitting(
+    place: Place, wanted: Drawing, folder: Path, meter: Meter, batching: Batching
+) -> list[list[Completion]]:
+    """As `draw`, of one drawing and with the tokens at once of some work, halved if need be."""
+
+    def drawing(batch_tokens: int, meter: Meter) -> list[list[Completion]]:
+        (drawn,) = draw(place, [replace(wanted, batch_tokens=batch_tokens)], [folder], meter)
+        return drawn
+
+    return batching.run(drawing, meter)
 
 
 def _free(folder: Path) -> Path:

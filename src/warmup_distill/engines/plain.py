@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 from transformers.generation.logits_process import LogitsProcessor
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
-from warmup_distill.engines.decode import Row, draw_tokens
+from warmup_distill.engines.decode import Row, banned_of, draw_tokens, numbers_of
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.tree.pack import alike, batches_by_size
 from warmup_distill.tree.packed import require_finite
@@ -164,9 +164,11 @@ class Writer(LogitsProcessor):
             active = [self.rows[i] for i in going]
             logits = scores[going, : self.vocabulary.size].float()
             logits = self.vocabulary.ban(logits, -torch.inf)
-            drawn, logprobs = draw_tokens(logits, active, self.temperature)
-            for i, token, logprob in zip(going, drawn.tolist(), logprobs.tolist(), strict=True):
-                self.rows[i].append(token, logprob)
+            (numbers,) = numbers_of(active, 1, logits.device).unbind(-1)
+            drawn = draw_tokens(logits, numbers, banned_of(active), self.temperature)
+            found = drawn[0].tolist(), require_finite(drawn[1]).tolist()
+            for i, token, logprob in zip(going, *found, strict=True):
+                self.rows[i].take([token], [logprob], self.vocabulary)
                 tokens[i] = token
             self.advance(len(going))
         chosen = torch.tensor(tokens, device=scores.device)[:, None]

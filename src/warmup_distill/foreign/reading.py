@@ -13,6 +13,8 @@ from pathlib import Path
 
 from warmup_distill.errors import NumbersError, WarmupDistillError
 
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "map segment", "new thread", "bad_alloc")
+"""Words of the libraries below us."""
 MOST_REASON = 300
 """Characters of a library's message that one of ours repeats."""
 
@@ -43,7 +45,7 @@ def reading(kind: type[WarmupDistillError], what: str) -> Iterator[None]:
 
 def reason(fault: BaseException) -> str:
     """Why something failed, in a line of bounded length."""
-    if isinstance(fault, MemoryError):
+    if isinstance(fault, MemoryError) and not str(fault):
         return "there is not enough memory for it"
     if isinstance(fault, RecursionError):
         return "it is nested too deeply"
@@ -62,6 +64,13 @@ def is_full_disk(fault: BaseException) -> bool:
     return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
         words in str(fault) for words in said
     )
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Whether something failed for want of memory."""
+    if isinstance(fault, MemoryError) or getattr(fault, "errno", None) == errno.ENOMEM:
+        return True
+    return any(words in str(fault).lower() for words in OUT_OF_MEMORY)
 
 
 def what_is_at(path: Path) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from warmup_distill.errors import ModelError
-from warmup_distill.models.loading import DType, identity, load_model
+from warmup_distill.models.loading import DeviceMap, DType, identity, load_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,11 +16,13 @@ class ModelRef:
     dtype: DType
     identity: str
     """Of its content, see `models.loading.identity`."""
+    device_map: DeviceMap | None = None
+    """`auto` spreads it over the devices of the process."""
 
     @classmethod
-    def of(cls, name: str, dtype: DType) -> "ModelRef":
+    def of(cls, name: str, dtype: DType, device_map: DeviceMap | None = None) -> "ModelRef":
         """The model of this name as it is now."""
-        return cls(name=name, dtype=dtype, identity=identity(name))
+        return cls(name=name, dtype=dtype, identity=identity(name), device_map=device_map)
 
     def load(self) -> PreTrainedModel:
         """A new copy of the model.
@@ -28,6 +30,11 @@ class ModelRef:
         Raises:
             ModelError: it cannot be loaded, or is another one than it was.
         """
+        self.require_same()
+        return load_model(self.name, self.dtype, self.device_map)
+
+    def require_same(self) -> None:
+        """Raise a ModelError if the model of this name is another one than it was."""
         found = identity(self.name)
         if found != self.identity:
             raise ModelError(
@@ -35,7 +42,6 @@ class ModelRef:
                 f"digest {found} here, and {self.identity} there. Every machine must see the same "
                 "files under this name: put them on storage that all share."
             )
-        return load_model(self.name, self.dtype)
 
 
 class Held:
@@ -43,6 +49,11 @@ class Held:
 
     def __init__(self) -> None:
         self._models: dict[ModelRef, PreTrainedModel] = {}
+
+    @property
+    def models(self) -> list[PreTrainedModel]:
+        """Those that are there."""
+        return [*self._models.values()]
 
     def take(self, *wanted: ModelRef) -> list[PreTrainedModel]:
         """These models, each loaded unless it is there; all others are given back first."""

@@ -25,11 +25,14 @@ from warmup_distill.foreign.showing import brief
 from warmup_distill.models.chat import try_template
 from warmup_distill.models.examining import examine
 from warmup_distill.models.gguf import converted
+from warmup_distill.models.placing import placed
+from warmup_distill.models.quantizing import quantization_of, require_reader
 from warmup_distill.models.renderer import PROBE
 from warmup_distill.models.weights import require_floats, require_matching
 from warmup_distill.store.fingerprints import content
 
 DType = Literal["float32", "bfloat16"]
+DeviceMap = Literal["auto"]
 
 CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length",
             "seq_length", "n_ctx")  # fmt: skip
@@ -127,15 +130,26 @@ def load_tokenizer(name: str) -> Any:
     return tokenizer
 
 
-def load_model(name: str, dtype: DType = "float32") -> PreTrainedModel:
+def load_model(
+    name: str, dtype: DType = "float32", device_map: DeviceMap | None = None
+) -> PreTrainedModel:
     """A causal language model in evaluation mode on the best device of this machine.
 
+    Args:
+        dtype: of its weights; of a quantized one, of what is not quantized.
+        device_map: `auto` spreads it over all devices.
+
     Raises:
-        ModelError: it cannot be found, or has no weights in safetensors.
+        ModelError: it cannot be found, has no weights in safetensors, or is quantized by a library
+            that is not installed.
     """
-    model = load_weights(AutoModelForCausalLM, name, dtype=dtype_named(dtype))
-    placed: PreTrainedModel = model.to(device()).eval()
-    return placed
+    where: Any = device_map
+    if where is None and quantization_of(load_config(name)):  # it may not be moved later
+        where = {"": device()}
+    given = {} if where is None else {"device_map": where}
+    model = load_weights(AutoModelForCausalLM, name, dtype=dtype_named(dtype), **given)
+    loaded: PreTrainedModel = placed(model, device())
+    return loaded
 
 
 def dtype_named(name: str) -> torch.dtype:
@@ -148,9 +162,11 @@ def load_weights(kind: Any, name: str, **arguments: Any) -> Any:
     """A model of some kind with weights that are its own, all of them.
 
     Raises:
-        ModelError: it cannot be loaded, or tensors are missing, left over or of another shape.
+        ModelError: it cannot be loaded, tensors are missing, left over or of another shape, or no
+            library is here that reads its quantized weights.
     """
     config = causal_config(name) if kind is AutoModelForCausalLM else load_config(name)
+    require_reader(name, config)
     model, report = _load(
         kind, name, config=config, use_safetensors=True, output_loading_info=True,
         ignore_mismatched_sizes=True, **arguments,

@@ -13,6 +13,7 @@ wherever a token is drawn.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -43,7 +44,14 @@ class Vocabulary:
         """Logits [..., size] with another value for the banned tokens, if there are any."""
         if not self.banned_ids:
             return logits
-        return logits.index_fill(-1, torch.tensor(sorted(self.banned_ids)).to(logits.device), value)
+        return logits.index_fill(-1, _index(self.banned_ids, logits.device), value)
+
+
+@cache
+def _index(ids: frozenset[int], device: torch.device) -> Tensor:
+    """Ids on a device, sent there but once: sending waits for the device."""
+    with torch.inference_mode(False):  # it serves where there are gradients, too
+        return torch.tensor(sorted(ids), device=device)
 
 
 def shared_vocabulary(

@@ -32,7 +32,7 @@ def cluster_lines(outlook: Outlook, compared: Sequence[int], trouble: Trouble) -
 
 def _hours(outlook: Outlook) -> list[str]:
     workers = outlook.cluster.num_workers
-    stages, pieces, given = outlook.stages(workers), outlook.pieces(), outlook.terms
+    stages, pieces, given = outlook.stages(workers), outlook.pieces, outlook.terms
     wall = outlook.wall(workers)
     rows = [["stage", "time", "bound by", "more workers help up to"]]
     rows += [
@@ -71,7 +71,7 @@ def _sizes(outlook: Outlook) -> list[str]:
     needed = memory(recipe, facts)
     rows = [["stage", "shared out as", "tokens", "operations", "memory", "or by FSDP", "reads",
              "exchanges"]]  # fmt: skip
-    for stage, pieces in outlook.pieces().items():
+    for stage, pieces in outlook.pieces.items():
         steps = next((one for one in pieces if isinstance(one, Steps)), None)
         sharded = exchanged = "-"
         if steps:
@@ -89,11 +89,11 @@ def _network(outlook: Outlook) -> str:
     """What goes over the network: once to each worker, and in each step from each process."""
     workers, given = outlook.cluster.num_workers, outlook.terms
     sent = 0.0
-    for stage, pieces in outlook.pieces().items():
+    for stage, pieces in outlook.pieces.items():
         for steps in (one for one in pieces if isinstance(one, Steps)):
             processes = most_processes(steps.batch, workers)
             sent += steps.count * 2 * (processes - 1) * given.gradients[stage]
-    read = workers * sum(given.loaded[stage] for stage in outlook.pieces())
+    read = workers * sum(given.loaded[stage] for stage in outlook.pieces)
     return (
         f"network    weights {_bytes(read)} to all workers, gradients {_bytes(sent)} in all steps"
     )

@@ -6,20 +6,29 @@ Bytes are counted in float32 for what is trained, in the recipe's dtype for what
 import statistics
 from dataclasses import dataclass
 
+from warmup_distill.engines.fitting import (
+    LIVE_LOGITS,
+    MOMENTS,
+    MOST_IN_A_PASS,
+    Needs,
+    Texts,
+    fitting,
+)
+from warmup_distill.models.holding import Held
+from warmup_distill.models.loading import dtype_named
+from warmup_distill.models.memory import Memory, memory_of
 from warmup_distill.models.renderer import Renderer
 from warmup_distill.pipeline import stages_of
 from warmup_distill.planning.costs import Lengths
+from warmup_distill.planning.devices import DEVICES
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts
-from warmup_distill.recipe import Recipe
+from warmup_distill.recipe import DistillSection, Recipe
+from warmup_distill.recipe.section import TokenCount
 from warmup_distill.recipe.training import TrainSection
 from warmup_distill.tree.packed import LOGITS_AT_ONCE
 
-MOMENTS = 2
-"""Numbers that AdamW keeps per weight."""
 KEPT_CHECKPOINTS = 3
 """Two that are whole and one that is being written."""
-LIVE_LOGITS = 8
-"""Blocks of logits that a divergence and its gradient hold at one time."""
 PROGRAM = 600 * 2**20
 """Python with torch and transformers, before any model."""
 
@@ -84,35 +93,80 @@ def memory(recipe: Recipe, facts: Facts, sharded_over: int = 1) -> dict[str, int
             and moments, as FSDP does.
     """
     assert facts.teacher and facts.student and facts.vocabulary and facts.data
-    size = 4 if recipe.dtype == "float32" else 2
-    teacher, student = facts.teacher.parameters * size, facts.student.parameters * size
+    needs = _needs(recipe, facts)
+    models = sum(one.weights for one in needs)
+    cache = sum(one.kept for one in needs)
     logits = LIVE_LOGITS * 4 * LOGITS_AT_ONCE
-    cache = size * (facts.teacher.cache_numbers + facts.student.cache_numbers)
     longest = max(facts.data.lengths) + recipe.rollouts.max_new_tokens
     pair = longest + recipe.rollouts.max_new_tokens
-    pair_tokens = max(
-        pair, min(recipe.warmup.row_tokens, recipe.warmup.per_device_train_batch_size * pair)
-    )
-    watched = recipe.warmup.watch.prompts * longest
-    distill_tokens = recipe.distill.per_device_train_batch_size * min(
-        longest, recipe.distill.max_length
-    )
+    pairs = recipe.warmup.per_device_train_batch_size * pair
+    pair_tokens = max(pair, min(row_tokens(recipe.warmup), pairs))
+    rollouts = tokens_at_once(recipe.rollouts.batch_tokens, recipe, facts)
+    evaluated = tokens_at_once(recipe.evaluate.batch_tokens, recipe, facts)
+    watched = min(recipe.warmup.watch.prompts * longest, rollouts)
     found = {
-        "rollouts": teacher + student + cache * recipe.rollouts.batch_tokens + logits,
-        "warmup": (teacher + cache * min(watched, recipe.rollouts.batch_tokens) if watched else 0)
+        "rollouts": models + cache * rollouts + logits,
+        "warmup": (needs[0].weights + cache * watched if watched else 0)
         + _trained(facts.student, recipe.warmup, pair_tokens, sharded_over)
         + logits,
-        "distill": teacher
-        + _trained(facts.student, recipe.distill, distill_tokens, sharded_over)
-        + logits,
-        "evaluate": teacher + student + cache * recipe.evaluate.batch_tokens + logits,
+        "distill": _distilled(recipe.distill, facts, needs[0], longest, sharded_over) + logits,
+        "evaluate": models + cache * evaluated + logits,
     }
     if recipe.cut:
-        found["cut"] = found["distill"]
+        found["cut"] = _distilled(recipe.cut, facts, needs[0], longest, sharded_over) + logits
     if recipe.control:
         found["control"] = found["distill"]
     order = stages_of(recipe)
     return {stage: PROGRAM + found[stage] for stage in order if stage in found}
+
+
+def row_tokens(section: TrainSection) -> int:
+    """Tokens of a packed row at the most; where memory is short, `auto` takes fewer."""
+    return MOST_IN_A_PASS if section.row_tokens == "auto" else section.row_tokens
+
+
+def tokens_at_once(asked: TokenCount, recipe: Recipe, facts: Facts) -> int:
+    """Tokens whose keys and values are in memory together.
+
+    `auto` is as many as fit into the device that the recipe names, or else into what is here.
+    """
+    if asked != "auto":
+        return asked
+    name = recipe.cluster.device if recipe.cluster else None
+    free = Memory(device=name, free=DEVICES[name].memory) if name else memory_of(Held())
+    assert facts.data
+    settings = recipe.rollouts
+    ids = [prompt.prompt_ids for prompt in facts.data.prompts]
+    texts = Texts.of(ids, settings.max_new_tokens, settings.num_samples)
+    return fitting(free, _needs(recipe, facts), texts).tokens
+
+
+def bytes_each(recipe: Recipe) -> tuple[int, int]:
+    """Bytes of a number of the teacher, and of the student where it only runs."""
+    teacher, student = recipe.teacher_dtype or recipe.dtype, recipe.dtype
+    return dtype_named(teacher).itemsize, dtype_named(student).itemsize
+
+
+def _needs(recipe: Recipe, facts: Facts) -> tuple[Needs, Needs]:
+    """Of teacher and student."""
+    assert facts.teacher and facts.student
+    sizes, each = (facts.teacher, facts.student), bytes_each(recipe)
+    teacher, student = (
+        Needs.of(one, size, size * one.parameters) for one, size in zip(sizes, each, strict=True)
+    )
+    return teacher, student
+
+
+def _distilled(
+    section: DistillSection, facts: Facts, teacher: Needs, longest: int, sharded_over: int
+) -> int:
+    """The teacher is there too, unless its signal is on disk, which it writes by itself."""
+    assert facts.student
+    longest = min(longest, section.max_length)
+    batch = max(longest, min(row_tokens(section), section.per_device_train_batch_size * longest))
+    trained = _trained(facts.student, section, batch, sharded_over)
+    live = section.teacher_signal == "live" and section.objective != "sft"
+    return teacher.weights + trained if live else max(teacher.weights, trained)
 
 
 def disk(recipe: Recipe, facts: Facts, counted: Tokens) -> dict[str, int]:
@@ -153,9 +207,7 @@ def _trained(
         embedding = model.head_rows * model.width
         layer = (model.multiplied - embedding) // model.layers
         weights = weights // sharded_over + 4 * (embedding + 2 * layer)
-    per_layer = 4 * (10 * model.width + 4 * model.inner_width)
-    kept = model.width * 4 if section.activation_checkpointing else per_layer
-    return weights + tokens_at_once * (kept * model.layers + per_layer)
+    return weights + 4 * tokens_at_once * model.kept_for_gradients(section.activation_checkpointing)
 
 
 def rows_trained(section: TrainSection, rows: float) -> float:

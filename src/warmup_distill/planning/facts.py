@@ -5,9 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import torch
-from transformers import AutoModelForCausalLM
-
 from warmup_distill.cluster.starting import require_ray
 from warmup_distill.data.prompting import read_prompts
 from warmup_distill.data.sources import read_rows
@@ -16,6 +13,7 @@ from warmup_distill.foreign.reading import reading
 from warmup_distill.foreign.showing import brief
 from warmup_distill.models.chat import decode_prompt
 from warmup_distill.models.loading import causal_config, context_of
+from warmup_distill.models.sizes import Sizes, sizes_of
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.pipeline import require_fitting, require_folder
 from warmup_distill.recipe import Benchmark, Source
@@ -30,22 +28,11 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFacts:
+class ModelFacts(Sizes):
     """The size of a model, from its configuration alone."""
 
     name: str
     kind: str
-    parameters: int
-    multiplied: int
-    """Those that every token is multiplied with: all but an embedding that is no head too. Of a
-    mixture of experts all experts are counted, which is too many."""
-    layers: int
-    width: int
-    inner_width: int
-    """Of the feed-forward part."""
-    cache_numbers: int
-    """Keys and values of one token in all layers."""
-    head_rows: int
     context: int
     path: str
     """How it is run: by the token tree, or plainly and why."""
@@ -139,42 +126,13 @@ def model_facts(name: str) -> ModelFacts:
 
 
 def _facts(name: str, config: Any) -> ModelFacts:
-    text = config.get_text_config()
-    with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            config, trust_remote_code=False
-        )
-    width, layers = text.hidden_size, text.num_hidden_layers
-    heads = _size(text, "num_attention_heads", 1)
-    head_width = _size(text, "head_dim", width // heads)
     return ModelFacts(
+        **vars(sizes_of(config)),
         name=name,
         kind=str(config.model_type),
-        parameters=model.num_parameters(),
-        multiplied=_multiplied(model),
-        layers=layers,
-        width=width,
-        inner_width=_size(text, "intermediate_size", 4 * width),
-        cache_numbers=2 * layers * _size(text, "num_key_value_heads", heads) * head_width,
-        head_rows=text.vocab_size,
         context=context_of(config),
         path=expected_path(name),
     )
-
-
-def _multiplied(model: Any) -> int:
-    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
-    tied = head is not None and (head.weight is embedding or model.config.tie_word_embeddings)
-    return int(model.num_parameters() - (0 if tied else embedding.numel()))
-
-
-def _size(config: Any, name: str, otherwise: int) -> int:
-    """A size of a configuration; not every family has every one, or has it alike in all layers."""
-    try:
-        value = getattr(config, name)
-    except (AttributeError, ValueError):
-        return otherwise
-    return value if isinstance(value, int) and value > 0 else otherwise
 
 
 def _read_benchmark(session: Session, benchmark: Benchmark) -> DataFacts:

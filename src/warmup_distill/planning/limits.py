@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from warmup_distill.planning.costs import Costs, Lengths
 from warmup_distill.planning.devices import Device
+from warmup_distill.planning.estimates import bytes_each, tokens_at_once
 from warmup_distill.planning.facts import Facts, ModelFacts
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.training import TrainSection
@@ -83,18 +84,19 @@ def seconds(
     own = forward(facts.teacher, lengths.prompt, lengths.prompt / 2) / checking
     drawn, continued = lengths.completion, lengths.continuation
 
-    def sampled(model: ModelFacts, tokens: float) -> float:
-        size = 4 if recipe.dtype == "float32" else 2
-        at_once = rows_at_once(recipe, lengths)
+    teacher_bytes, student_bytes = bytes_each(recipe)
+
+    def sampled(model: ModelFacts, size: int, tokens: float) -> float:
+        at_once = rows_at_once(recipe, facts, lengths)
         seen = lengths.prompt + tokens / 2
         return tokens * step_seconds(model, at_once, seen, size, device, shares) / at_once
 
     student_reads = forward(facts.student, continued, lengths.prompt + continued / 2)
     return Costs(
-        drawing=shared + sampled(facts.student, drawn),
+        drawing=shared + sampled(facts.student, student_bytes, drawn),
         checking=counted.checking / checking,
-        continuing=sampled(facts.teacher, continued) + student_reads / checking,
-        teaching=own + sampled(facts.teacher, drawn),
+        continuing=sampled(facts.teacher, teacher_bytes, continued) + student_reads / checking,
+        teaching=own + sampled(facts.teacher, teacher_bytes, drawn),
         pair=counted.pair / training,
         row=counted.row / training,
         pairs_per_prompt=lengths.pairs_per_prompt,
@@ -139,7 +141,7 @@ def tokens(lengths: Lengths) -> Costs:
     )
 
 
-def rows_at_once(recipe: Recipe, lengths: Lengths) -> float:
+def rows_at_once(recipe: Recipe, facts: Facts, lengths: Lengths) -> float:
     """Rows that are drawn together in the rollouts, in the mean over the batches of a part.
 
     A batch keeps room for every row to become as long as it may, and a part may be too small to
@@ -147,6 +149,8 @@ def rows_at_once(recipe: Recipe, lengths: Lengths) -> float:
     """
     settings = recipe.rollouts
     room = lengths.prompt + settings.num_samples * settings.max_new_tokens
-    prompts = max(1, settings.batch_tokens // room)  # whose samples all are in one batch
+    prompts = max(
+        1, tokens_at_once(settings.batch_tokens, recipe, facts) // room
+    )  # whose samples all are in one batch
     batches = math.ceil(settings.prompts_per_part / prompts)
     return settings.num_samples * settings.prompts_per_part / batches

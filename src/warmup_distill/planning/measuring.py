@@ -17,10 +17,12 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import SaveStrategy
 
 from warmup_distill.cluster.starting import cpus_per_worker
+from warmup_distill.engines.fitting import Texts, choose_for
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.models.cutting import cut_layers
 from warmup_distill.models.loading import load_model
 from warmup_distill.planning.costs import Costs, Lengths
+from warmup_distill.planning.estimates import row_tokens
 from warmup_distill.planning.facts import Facts
 from warmup_distill.recipe.cluster import ClusterSection
 from warmup_distill.recipe.training import TrainSection
@@ -115,9 +117,11 @@ def _roll_out(
 
     Four times as many prompts each time, since few of them say little of full batches.
     """
-    recipe, count = session.recipe, 4
+    recipe, settings, count = session.recipe, session.recipe.rollouts, 4
+    models, ids = (_student(session), session.teacher), [one.prompt_ids for one in prompts]
+    texts = Texts.of(ids, settings.max_new_tokens, settings.num_samples)
     engine = Stopwatch(
-        _student(session), session.teacher, session.vocabulary, recipe.rollouts.batch_tokens
+        *models, session.vocabulary, choose_for(models, settings.batch_tokens, texts).tokens
     )
     while True:
         engine.drawing, began = 0.0, time.perf_counter()
@@ -163,7 +167,7 @@ def _warm_up(session: Session, pairs: list[dict[str, Any]]) -> float:
     return _seconds_per_row(
         WarmupTrainer, session, section, pairs,
         beta=section.beta, loss=section.loss, nll_weight=section.nll_weight,
-        options=section.loss_options(), row_tokens=section.row_tokens,
+        options=section.loss_options(), row_tokens=row_tokens(section),
     )  # fmt: skip
 
 
@@ -187,6 +191,7 @@ def _distill(session: Session, rows: list[dict[str, Any]]) -> float:
         teacher=None if section.objective == "sft" else session.teacher,
         objective=section.objective, options=section.options.given(),
         cross_entropy_weight=section.cross_entropy_weight, temperature=section.temperature,
+        row_tokens=row_tokens(section),
     )  # fmt: skip
 
 

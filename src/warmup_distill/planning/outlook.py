@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from warmup_distill.planning import limits
 from warmup_distill.planning.costs import Costs, Lengths
@@ -57,7 +58,7 @@ class Outlook:
         """What a worker has, where the recipe names it."""
         return DEVICES[self.cluster.device] if self.cluster.device else None
 
-    @property
+    @cached_property
     def terms(self) -> Terms:
         """What the workers move."""
         return terms(self.recipe, self.facts, self.cluster, self.device, ASSUMED)
@@ -83,6 +84,7 @@ class Outlook:
         counted = limits.operations(self.recipe, self.facts, self.lengths)
         return totals(self.recipe, self.facts, counted)
 
+    @cached_property
     def pieces(self) -> dict[str, list[Piece]]:
         """Of each stage, in seconds of one worker; in tokens where nothing says how long."""
         return work(self.recipe, self.facts, self.costs or limits.tokens(self.lengths))
@@ -90,7 +92,7 @@ class Outlook:
     def stages(self, workers: int) -> dict[str, list[Dispatched]]:
         """What becomes of the pieces of each stage if nothing goes wrong."""
         given = self.terms
-        return {stage: spread(stage, some, workers, given) for stage, some in self.pieces().items()}
+        return {stage: spread(stage, some, workers, given) for stage, some in self.pieces.items()}
 
     def wall(self, workers: int) -> float:
         """Seconds of the whole run if nothing goes wrong."""
@@ -98,7 +100,7 @@ class Outlook:
 
     def troubled(self, workers: int, trouble: Trouble) -> tuple[float, float]:
         """Seconds of the whole run, and parts lost in its worst piece, in the mean."""
-        given, pieces, walls, lost = self.terms, self.pieces(), list[float](), list[int]()
+        given, pieces, walls, lost = self.terms, self.pieces, list[float](), list[int]()
         for seed in range(REPEATS):
             luck = disturbed(stragglers=trouble.stragglers, failures=trouble.failures, seed=seed)
             found = [
@@ -112,7 +114,7 @@ class Outlook:
 
     def efficiency(self, workers: int, wall: float) -> float:
         """The share of the workers' time in which they work on what the run is for."""
-        useful = sum(one.total for some in self.pieces().values() for one in some)
+        useful = sum(one.total for some in self.pieces.values() for one in some)
         return useful / (workers * wall)
 
     def price(self, workers: int, wall: float) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from warmup_distill.planning.devices import Device
-from warmup_distill.planning.estimates import models_evaluated
+from warmup_distill.planning.estimates import bytes_each, models_evaluated
 from warmup_distill.planning.facts import Facts, ModelFacts
 from warmup_distill.planning.limits import Shares
 from warmup_distill.planning.simulation import (
@@ -63,8 +63,11 @@ def terms(
     """Of a recipe on workers that have a device; without one, all that is exchanged takes the
     network, and the optimizer's update is part of what a row costs."""
     assert facts.teacher and facts.student
-    size = 4 if recipe.dtype == "float32" else 2
-    student, teacher = size * facts.student.parameters, size * facts.teacher.parameters
+    teacher_bytes, student_bytes = bytes_each(recipe)
+    student, teacher = (
+        student_bytes * facts.student.parameters,
+        teacher_bytes * facts.teacher.parameters,
+    )
     taught = student + (0 if recipe.distill.objective == "sft" else teacher)
     sections: dict[str, TrainSection] = {"warmup": recipe.warmup, "distill": recipe.distill}
     sections |= {"control": recipe.distill} | ({"cut": recipe.cut} if recipe.cut else {})

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from warmup_distill.planning.costs import Costs
-from warmup_distill.planning.estimates import models_evaluated, rows_trained
+from warmup_distill.planning.estimates import models_evaluated, rows_trained, tokens_at_once
 from warmup_distill.planning.facts import Facts
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.distillation import DistillSection
@@ -111,23 +111,26 @@ def _taught(section: DistillSection, recipe: Recipe, facts: Facts, costs: Costs)
     if section.completions.source != "teacher":
         return []
     most = section.completions.max_new_tokens or recipe.rollouts.max_new_tokens
-    batches = _batches(facts.data.lengths, most, recipe.rollouts.batch_tokens)
+    batches = _batches(
+        facts.data.lengths, most, tokens_at_once(recipe.rollouts.batch_tokens, recipe, facts)
+    )
     return [Parts(costs=[costs.teaching * size for size in batches])]
 
 
 def _evaluating(recipe: Recipe, facts: Facts, costs: Costs) -> list[Piece]:
     """All models draw greedily and sample, and then the teacher checks some of the samples."""
     section, drawn, checked = recipe.evaluate, list[float](), list[float]()
+    at_once = tokens_at_once(section.batch_tokens, recipe, facts)
     for benchmark in section.benchmarks:
         if benchmark.name not in facts.benchmarks:
             continue
         lengths = [len(one.prompt_ids) for one in facts.benchmarks[benchmark.name].prompts]
         most = longest(recipe, benchmark)
         for count in filter(None, (1, 1, section.samples - 1)):  # greedy, sampled, sampled more
-            batches = _batches(lengths, count * most, section.batch_tokens)
+            batches = _batches(lengths, count * most, at_once)
             drawn += [costs.drawing * count * size for size in batches]
         samples = lengths[: section.agreement_prompts] * section.samples
-        checked += [costs.checking * size for size in _batches(samples, most, section.batch_tokens)]
+        checked += [costs.checking * size for size in _batches(samples, most, at_once)]
     models = models_evaluated(recipe)
     return [Parts(costs=drawn * models), Parts(costs=checked * models)]
 

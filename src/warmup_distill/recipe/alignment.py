@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from warmup_distill.recipe.engine import EngineSection
-from warmup_distill.recipe.section import ModelName, Section, unit
+from warmup_distill.recipe.section import ModelName, Section, TokenCount, unit
 
 
 class RolloutsSection(Section):
@@ -27,8 +27,9 @@ class RolloutsSection(Section):
     """Keep teacher log-probabilities only up to the first mismatch; false keeps every margin."""
     engine: EngineSection = EngineSection()
     """What samples and checks; the records are the same whichever it is."""
-    batch_tokens: int = Field(16384, ge=1, json_schema_extra=unit("tokens"))
-    """Tokens of prompts and completions whose keys and values are in memory together."""
+    batch_tokens: TokenCount = Field("auto", json_schema_extra=unit("tokens ≥ 1, or `auto`"))
+    """Tokens of prompts and completions whose keys and values are in memory together. `auto`: as
+    many as fit, settled when the stage begins; the manifest says how many and why."""
     prompts_per_part: int = Field(128, ge=1, json_schema_extra=unit("prompts"))
     """Prompts per file: what is computed again at the most when a run is interrupted."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from warmup_distill.recipe.section import OnDisk, Section, unit
+from warmup_distill.recipe.section import OnDisk, Section, TokenCount, unit
 
 BUNDLED_PROBLEMS = "bundled:problems"
 MOST_PROBLEMS = 50_000
@@ -142,8 +142,9 @@ class EvaluateSection(Section):
     """Completions sampled for each prompt. More: smaller errors, which are over prompts."""
     agreement_prompts: int = Field(500, ge=1, json_schema_extra=unit("prompts"))
     """Prompts of each benchmark whose sampled completions the teacher checks, from the first on."""
-    batch_tokens: int = Field(16384, ge=1, json_schema_extra=unit("tokens"))
-    """Tokens of prompts and completions whose keys and values are in memory together."""
+    batch_tokens: TokenCount = Field("auto", json_schema_extra=unit("tokens ≥ 1, or `auto`"))
+    """Tokens of prompts and completions whose keys and values are in memory together. `auto`: as
+    many as fit, settled when the stage begins; the manifest says how many and why."""
 
     @model_validator(mode="before")
     @classmethod

@@ -3,9 +3,9 @@
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, field_validator
 
 from warmup_distill.foreign.showing import brief
 
@@ -31,6 +31,15 @@ def _fits_a_file_system(path: Any) -> Any:
     return path
 
 
+def _is_token_count(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not whole and value != "auto":
+        raise ValueError(f"expected a whole number from 1 on, or auto, got {brief(value)}")
+    return value
+
+
+TokenCount = Annotated[int | Literal["auto"], BeforeValidator(_is_token_count)]
+"""Tokens, or as many as fit into memory."""
 OnDisk = AfterValidator(_fits_a_file_system)
 """Marks a field that names a file or a folder."""
 ModelName = Annotated[str, OnDisk]

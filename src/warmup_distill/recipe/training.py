@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from warmup_distill.recipe.section import Section, unit
+from warmup_distill.recipe.section import Section, TokenCount, unit
 
 
 class LoraSection(Section):
@@ -43,6 +43,11 @@ class TrainSection(Section):
     """Gradients are scaled down to this norm."""
     save_steps: int = Field(100, ge=1, json_schema_extra=unit("steps"))
     """Optimizer steps between checkpoints: what is computed again at the most after a kill."""
+    row_tokens: TokenCount = Field("auto", json_schema_extra=unit("tokens ≥ 1, or `auto`"))
+    """What one forward pass takes is packed into rows of so many tokens at the most (of pairs the
+    prompts once, and each pair as long as the longest of its row), which run one after the other
+    and give the gradient of all together: what bounds the memory, whatever the batch. `auto`:
+    16384, or fewer where these do not fit."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass, to save memory."""
     lora: LoraSection | None = None
@@ -77,10 +82,6 @@ class WarmupSection(TrainSection):
     """Share of pairs taken to be the wrong way round; for `sigmoid` (conservative) and `robust`."""
     gamma: float = Field(0.0, ge=0, json_schema_extra=unit("1"))
     """γ of `simpo`: by how much the chosen side must win."""
-    row_tokens: int = Field(16384, ge=1, json_schema_extra=unit("tokens"))
-    """A batch of pairs is packed into rows of so many tokens at the most (prompts once; each pair
-    as long as the longest of its row), which run one after the other: what bounds the memory,
-    whatever the batch."""
     watch: WatchSection = WatchSection()
     nll_weight: float = Field(0.0, ge=0, json_schema_extra=unit("1"))
     """Weight of the chosen side's negative log-likelihood per token, added to the loss."""

@@ -22,8 +22,13 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, lt=2**31, json_schema_extra=unit("seed"))
     """Of sampling and training; the same recipe and seed give the same rollouts and pairs."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of both models' weights; trainings then run in bfloat16 over float32 master weights.
+    """Of the models' weights; trainings then run in bfloat16 over float32 master weights.
     Margins near the threshold flip in bfloat16."""
+    teacher_dtype: Literal["float32", "bfloat16"] | None = None
+    """Of the teacher's weights, if not as `dtype` says. Weights in fewer bits are as they are:
+    bitsandbytes, GPTQ, AWQ or torchao, where the library is installed."""
+    teacher_device_map: Literal["auto"] | None = None
+    """`auto` spreads a teacher that is too large for one GPU over all that its process has."""
     save_dtype: Literal["source", "float32", "bfloat16"] = "source"
     """Of the weights that are saved; `source` is what the student came in. Small learning rates
     move weights by less than bfloat16 can hold: take float32 where that matters."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from warmup_distill.engines.fitting import MOST_IN_A_PASS
 from warmup_distill.engines.mismatch import find_mismatch
 from warmup_distill.losses import forward_kl, reverse_kl
 from warmup_distill.tree.pack import Pack, batches_by_size, pack_completions
@@ -72,7 +73,7 @@ def measure_distances(
     """
     found: dict[int, Distance] = {}
     lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
-    for indices in batches_by_size(lengths, batch_tokens):
+    for indices in batches_by_size(lengths, min(batch_tokens, MOST_IN_A_PASS)):
         batch = pack_completions(
             [prompts[i] for i in indices],
             [completions[i] for i in indices],
@@ -101,17 +102,18 @@ def _distance(values: Tensor, margin_threshold: float) -> Distance:
 
 def _compare(model: PackedModel, teacher: PackedModel, batch: dict[str, Tensor]) -> Tensor:
     """Log-probability under both, forward and reverse KL [4, N] at each completion token."""
-    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    pack = Pack(batch["lengths"].tolist(), model.device)
     hidden = []
     for one in (model, teacher):
+        pack = Pack(batch["lengths"].tolist(), one.device)
         with one.following():
-            hidden.append(one.hidden(batch["input_ids"], pack)[batch["predictors"]])
+            states = one.hidden(batch["input_ids"].to(one.device), pack)
+        hidden.append(states[batch["predictors"].to(one.device)])
     size = model.positions_at_once
-    parts = [torch.split(rows, size) for rows in (*hidden, batch["targets"])]
+    targets = batch["targets"].to(model.device)
+    parts = [torch.split(rows, size) for rows in (*hidden, targets)]
     blocks = []
     for ours, theirs, ids in zip(*parts, strict=True):
-        student, reference = model.logits(ours), teacher.logits(theirs)
+        student, reference = model.logits(ours), teacher.logits(theirs).to(model.device)
         mask = torch.ones_like(ids, dtype=torch.bool)
         values = (
             gather_logprobs(student, ids),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from warmup_distill.cluster.places import Meter, Place
+from warmup_distill.engines.fitting import MOST_IN_A_PASS
 from warmup_distill.engines.paths import packed_model
 from warmup_distill.models.holding import Held, ModelRef
 from warmup_distill.models.vocabulary import Vocabulary
@@ -28,7 +29,8 @@ class Comparison:
     def batches(self) -> list[list[int]]:
         """Which completions, by number, are compared together."""
         pairs = zip(self.prompts, self.completions, strict=True)
-        return batches_by_size([len(p) + len(c) for p, c in pairs], self.batch_tokens)
+        most = min(self.batch_tokens, MOST_IN_A_PASS)
+        return batches_by_size([len(p) + len(c) for p, c in pairs], most)
 
     def of(self, numbers: Sequence[int]) -> "Comparison":
         """The same for some of the completions."""

@@ -10,10 +10,13 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from warmup_distill.engines.fitting import Texts
 from warmup_distill.models.cutting import cut_layers
+from warmup_distill.models.heads import load_head
 from warmup_distill.models.holding import Held, ModelRef
-from warmup_distill.models.loading import load_model
+from warmup_distill.models.loading import load_config, load_model
 from warmup_distill.models.saving import save_model
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.recipe import CutSection, DistillSection
 from warmup_distill.records import Prompt
 from warmup_distill.stages.session import Session
@@ -29,6 +32,7 @@ from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.fit import fit, scratch_of
 from warmup_distill.training.signalling import Signalling, write_signals
 from warmup_distill.training.signals import TeacherSignals
+from warmup_distill.tree.heads import Head
 
 
 def distill_warmed_up(session: Session) -> dict[str, int]:
@@ -68,14 +72,19 @@ def _distill(
 ) -> dict[str, int]:
     """Distil a model, which `start` loads by its name, into the folder of a stage."""
     prompts = list(read_parts(session.folder / "prompts", Prompt))
-    rows = _rows(session, section, prompts)
+    rows = _rows(session, section, prompts, stage)
     share = _student_share(session, section, rows)
     trained = rows[: len(rows) - len(share.validation)] if share else rows
+    signals = _signals(session, section, rows)
+    live = section.teacher_signal == "live" and section.objective != "sft"
+    teacher = session.teacher_ref if live else None
+    row_tokens = session.row_tokens(stage, section, name, [teacher] if teacher else [])
     folder = (session.folder / stage).absolute()
     learn = partial(
         _learn,
         start=start,
-        teacher=None if section.objective == "sft" else session.teacher_ref,
+        teacher=teacher,
+        head=session.teacher_ref if signals and signals.need_head else None,
         rows=trained,
         section=section,
         folder=folder,
@@ -91,7 +100,8 @@ def _distill(
         temperature=section.temperature,
         temperature_squared=section.temperature_squared,
         student_share=share,
-        signals=_signals(session, section, rows),
+        signals=signals,
+        row_tokens=row_tokens,
     )
     counts = session.place.train(learn, scratch_of(folder))
     return counts | {"left_out": len(prompts) - len(rows)}
@@ -102,18 +112,34 @@ def _learn(
     *,
     start: Callable[[], PreTrainedModel],
     teacher: ModelRef | None,
+    head: ModelRef | None,
+    vocabulary: Vocabulary,
     **arguments: Any,
 ) -> dict[str, int]:
-    """The body of the training, in every process that takes part."""
-    loaded = held.take(*([teacher] if teacher else []))  # and nothing else is held
-    return fit(DistillTrainer, start(), teacher=loaded[0] if loaded else None, **arguments)
+    """The body of the training, in every process that takes part.
+
+    Args:
+        teacher: loaded whole, or None; nothing else is held.
+        head: the model whose head alone reads hidden states that are on disk, or None.
+    """
+    loaded = held.take(*([teacher] if teacher else []))
+    return fit(
+        DistillTrainer,
+        start(),
+        teacher=loaded[0] if loaded else None,
+        teacher_head=_head(head, vocabulary) if head else None,
+        vocabulary=vocabulary,
+        **arguments,
+    )
 
 
 def _rows(
-    session: Session, section: DistillSection, prompts: Sequence[Prompt]
+    session: Session, section: DistillSection, prompts: Sequence[Prompt], stage: str
 ) -> list[dict[str, Any]]:
     """Ids of prompts and completions, from where the recipe says."""
     if section.completions.source == "teacher":
+        asked, longest = session.recipe.rollouts.batch_tokens, _longest(session, section)
+        texts = Texts.of([prompt.prompt_ids for prompt in prompts], longest)
         found = teacher_completions(
             session.place,
             session.teacher_ref,
@@ -121,8 +147,8 @@ def _rows(
             prompts,
             section,
             session.folder / "completions" / _owner(section),
-            max_new_tokens=_longest(session, section),
-            batch_tokens=session.recipe.rollouts.batch_tokens,
+            max_new_tokens=longest,
+            batching=session.batching(stage, asked, [session.teacher_ref], texts),
             seed=session.recipe.seed,
         )
         return completion_rows(prompts, found, section.max_length)
@@ -156,6 +182,11 @@ def _longest(session: Session, section: DistillSection) -> int:
 def _owner(section: DistillSection) -> str:
     """Distillation and control share what the teacher gives; the healing has its own."""
     return "cut" if isinstance(section, CutSection) else "distill"
+
+
+def _head(teacher: ModelRef, vocabulary: Vocabulary) -> Head:
+    """All that hidden states on disk need of the teacher."""
+    return Head(load_head(teacher), load_config(teacher.name), vocabulary)
 
 
 def _signals(

@@ -1,12 +1,17 @@
 """evaluate: every model of the run × every benchmark → scores, predictions, agreement."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from warmup_distill.cluster.places import Meter
 from warmup_distill.data.prompting import read_prompts
+from warmup_distill.engines.batching import Batching
 from warmup_distill.engines.drawing import forget
+from warmup_distill.engines.fitting import Texts
 from warmup_distill.engines.progress import Progress
 from warmup_distill.errors import DataError
+from warmup_distill.models.holding import ModelRef
 from warmup_distill.recipe import Benchmark, Recipe
 from warmup_distill.records import Prediction, Prompt
 from warmup_distill.stages.evaluation import Subject, ask_all, longest
@@ -39,19 +44,13 @@ def evaluate_models(session: Session) -> dict[str, int]:
         for name, ref in refs.items()
     }
     waiting = [name for name in models if not _is_done(folders[name], questions[name], benchmarks)]
+    asked = [(name, benchmark) for name in waiting for benchmark in benchmarks]
+    answered: list[Subject] = []
     with Progress("evaluate", len(models) * most) as progress:
         progress.settle((len(models) - len(waiting)) * most)
-        asked = [
-            (name, Subject(session=session, model=refs[name], benchmark=b, prompts=prompts))
-            for name in waiting
-            for b, prompts in benchmarks
-        ]
-        answered = ask_all(
-            session,
-            [subject for _, subject in asked],
-            [folders[name] / "drawn" / subject.benchmark.name for name, subject in asked],
-            progress,
-        )
+        if asked:
+            batching = _batching(session, benchmarks)
+            answered = batching.run(partial(_ask, session, asked, refs), progress)
     for name in waiting:
         some = [one for (owner, _), one in zip(asked, answered, strict=True) if owner == name]
         _write_results(some, folders[name], name, benchmarks, questions[name])
@@ -61,6 +60,40 @@ def evaluate_models(session: Session) -> dict[str, int]:
         remove_empty([folder / "drawn"])
     each = (1 + recipe.evaluate.samples) * sum(len(prompts) for _, prompts in benchmarks)
     return {"models": len(models), "completions": len(models) * each}
+
+
+def _ask(
+    session: Session,
+    asked: Sequence[tuple[str, tuple[Benchmark, list[Prompt]]]],
+    refs: Mapping[str, ModelRef],
+    batch_tokens: int,
+    meter: Meter,
+) -> list[Subject]:
+    """What models, by name, say of benchmarks."""
+    subjects = [
+        Subject(
+            session=session,
+            model=refs[name],
+            benchmark=benchmark,
+            prompts=prompts,
+            batch_tokens=batch_tokens,
+        )
+        for name, (benchmark, prompts) in asked
+    ]
+    folder = session.folder / "evaluate"
+    drawn = [folder / name / "drawn" / benchmark.name for name, (benchmark, _) in asked]
+    return ask_all(session, subjects, drawn, meter)
+
+
+def _batching(session: Session, benchmarks: Benchmarks) -> Batching:
+    """The models of a run have one shape, and each is held to the teacher by itself."""
+    recipe = session.recipe
+    models = session.ref(session.student_name), session.teacher_ref
+    texts = Texts(
+        prompt=max(len(one.prompt_ids) for _, prompts in benchmarks for one in prompts),
+        completion=min(longest(recipe, benchmark) for benchmark, _ in benchmarks),
+    )
+    return session.batching("evaluate", recipe.evaluate.batch_tokens, models, texts)
 
 
 def _most_tokens(recipe: Recipe, benchmark: Benchmark, prompts: int) -> int:

@@ -39,6 +39,7 @@ class Subject:
     model: ModelRef
     benchmark: Benchmark
     prompts: Sequence[Prompt]
+    batch_tokens: int
     greedy: Drawn = ()
     sampled: Drawn = ()
     distances: Sequence[Sequence[Distance]] = ()
@@ -66,7 +67,7 @@ class Subject:
                      for one in self.prompts],
             max_new_tokens=longest(recipe, self.benchmark),
             temperature=temperature,
-            batch_tokens=recipe.evaluate.batch_tokens,
+            batch_tokens=self.batch_tokens,
         )  # fmt: skip
 
     def with_drawn(self, drawn: Mapping[str, Drawn]) -> "Subject":
@@ -88,7 +89,7 @@ class Subject:
             completions=[one.completion_ids for _, group in groups for one in group],
             margin_threshold=recipe.rollouts.margin_threshold,
             max_new_tokens=longest(recipe, self.benchmark),
-            batch_tokens=recipe.evaluate.batch_tokens,
+            batch_tokens=self.batch_tokens,
         )
 
     def with_distances(self, found: Sequence[Distance]) -> "Subject":

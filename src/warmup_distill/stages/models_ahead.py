@@ -12,7 +12,9 @@ from warmup_distill.models.loading import (
     load_config,
     load_weights,
     locate,
+    require_weights,
 )
+from warmup_distill.models.quantizing import quantization_of, require_reader, require_trainable
 from warmup_distill.recipe import Recipe
 from warmup_distill.scoring.reward import require_one_output
 from warmup_distill.training.adapters import with_lora
@@ -22,12 +24,17 @@ def require_models(recipe: Recipe) -> None:
     """Hold folders against their configurations, and adapters and rewards against their models.
 
     Raises:
-        ModelError: weights do not fit, a model does not read from left to right, adapters find
+        ModelError: weights do not fit, the student is quantized or nothing here reads the teacher's
+            quantized weights, a model does not read from left to right, adapters find
             nothing to adapt, or a reward model gives no reward.
     """
+    require_trainable(recipe.student, causal_config(recipe.student))
+    require_reader(recipe.teacher, causal_config(recipe.teacher))
     for name in dict.fromkeys((recipe.teacher, recipe.student)):
-        if is_here(name):
+        if is_here(name) and quantization_of(causal_config(name)) is None:
             blank_model(name)
+        elif is_here(name):
+            require_weights(name)
         expected_path(name)
     require_adapters(recipe)
     reward = recipe.pairs.reward_model

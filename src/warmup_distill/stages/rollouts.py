@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from warmup_distill.cluster.places import Meter
 from warmup_distill.engines import Engine
 from warmup_distill.engines.choosing import Chosen, Pair, Source, choose
+from warmup_distill.engines.fitting import Texts
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
 from warmup_distill.errors import NumbersError, RunError
@@ -65,7 +67,7 @@ def write_rollouts(session: Session) -> dict[str, Any]:
     parts = _parts(session)
     _remove_strays(session.folder / "rollouts", {part.path for part in parts})
     waiting = [part for part in parts if not part.is_current]
-    paths = _write(session, waiting) if waiting else _expected_paths(session)
+    paths = _roll_out_all(session, waiting) if waiting else _expected_paths(session)
     rollouts = [rollout for part in parts for rollout in read_records(part.path, Rollout)]
     servers = read_notes(parts[-1].path).get(SERVERS) if parts else None
     return {
@@ -97,8 +99,8 @@ def _parts(session: Session) -> list[Part]:
                 recipe.dtype, settings.num_samples, settings.temperature]  # fmt: skip
     if settings.engine.name != "transformers":  # other kernels, other random numbers
         sampling.append(settings.engine.name)
-    checking = [settings.margin_threshold, settings.continuation_temperature,
-                settings.stop_at_mismatch]  # fmt: skip
+    checking = [session.teacher_ref.dtype, settings.margin_threshold,
+                settings.continuation_temperature, settings.stop_at_mismatch]  # fmt: skip
     parts = []
     for number, start in enumerate(range(0, len(prompts), settings.prompts_per_part)):
         group = prompts[start : start + settings.prompts_per_part]
@@ -151,34 +153,50 @@ class _Given(Sequence[Given]):
         return self.parts[number].prompts, self.parts[number].samples()
 
 
-def _write(session: Session, parts: Sequence[Part]) -> Paths:
+def _roll_out_all(session: Session, parts: Sequence[Part]) -> Paths:
     """Roll out what is waiting; returns how each model was run."""
     settings = session.recipe.rollouts
-    longest = settings.num_samples * settings.max_new_tokens
-    # Every token counts at the most three times: sampled, checked, and drawn by the teacher.
-    total = 3 * longest * sum(len(part.prompts) for part in parts)
+    refs = session.ref(session.student_name), session.teacher_ref
+    ids = [prompt.prompt_ids for part in parts for prompt in part.prompts]
+    texts = Texts.of(ids, settings.max_new_tokens, settings.num_samples)
+    batching = session.batching("rollouts", settings.batch_tokens, refs, texts)
+    with Progress("rollouts", _most_tokens(settings, parts)) as progress:
+        return batching.run(partial(_write, session, parts), progress)
+
+
+def _write(session: Session, parts: Sequence[Part], batch_tokens: int, meter: Meter) -> Paths:
+    """Roll out the parts that are not there."""
+    settings = session.recipe.rollouts
+    waiting = [part for part in parts if not part.is_current]
+    meter.settle(_most_tokens(settings, parts) - _most_tokens(settings, waiting))
+    source, servers = _source(session, waiting, batch_tokens, meter)
+    known = {SERVERS: json.dumps(servers)} if servers else {}
+    task = RollOut(source=source, settings=settings, seed=session.recipe.seed)
     paths: Paths = {}
-    with Progress("rollouts", total) as progress:
-        source, servers = _source(session, parts, progress)
-        known = {SERVERS: json.dumps(servers)} if servers else {}
-        task = RollOut(source=source, settings=settings, seed=session.recipe.seed)
-        for number, found in session.place.compute(task, _Given(parts), progress):
-            rollouts, paths = found
-            write_records(parts[number].path, Rollout, rollouts, parts[number].notes | known)
+    for number, found in session.place.compute(task, _Given(waiting), meter):
+        rollouts, paths = found
+        write_records(waiting[number].path, Rollout, rollouts, waiting[number].notes | known)
     return paths
 
 
-def _source(session: Session, parts: Sequence[Part], progress: Progress) -> Chosen:
+def _source(session: Session, parts: Sequence[Part], batch_tokens: int, meter: Meter) -> Chosen:
     """The recipe's engine, tried; and what was found out about servers."""
     cluster = session.recipe.cluster
     models = Pair(
         student=session.ref(session.student_name),
         teacher=session.teacher_ref,
         vocabulary=session.vocabulary,
+        batch_tokens=batch_tokens,
     )
     prompts = [prompt.prompt_ids for part in parts for prompt in part.prompts]
     workers = cluster.num_workers if cluster else 1
-    return choose(session.recipe.rollouts, models, prompts, session.place, workers, progress)
+    return choose(session.recipe.rollouts, models, prompts, session.place, workers, meter)
+
+
+def _most_tokens(settings: RolloutsSection, parts: Sequence[Part]) -> int:
+    """Every token counts at the most three times: sampled, checked, and drawn by the teacher."""
+    longest = settings.num_samples * settings.max_new_tokens
+    return 3 * longest * sum(len(part.prompts) for part in parts)
 
 
 def roll_out(

@@ -1,6 +1,8 @@
 """What the stages of one run share in memory: its folder, its recipe, and models loaded once."""
 
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from warmup_distill.cluster.places import Here, Place
+from warmup_distill.engines.batching import Batching, Chosen
+from warmup_distill.engines.fitting import Texts, choose, choose_row
 from warmup_distill.models.chat import require_same_rendering
 from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.loading import (
@@ -22,8 +26,10 @@ from warmup_distill.models.loading import (
 from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary, shared_vocabulary
 from warmup_distill.models.weights import stored_dtype
-from warmup_distill.recipe import Recipe
+from warmup_distill.recipe import Recipe, TrainSection
+from warmup_distill.recipe.section import TokenCount
 from warmup_distill.store.fingerprints import contents, fingerprints
+from warmup_distill.store.manifest import Manifest
 
 
 class Session:
@@ -101,7 +107,45 @@ class Session:
     @property
     def teacher_ref(self) -> ModelRef:
         """The teacher, to be loaded where it is needed."""
-        return self.ref(self.recipe.teacher)
+        recipe = self.recipe
+        dtype = recipe.teacher_dtype or recipe.dtype
+        return ModelRef.of(recipe.teacher, dtype, recipe.teacher_device_map)
+
+    def batching(
+        self, stage: str, asked: TokenCount, models: Sequence[ModelRef], texts: Texts
+    ) -> Batching:
+        """The tokens at once of a stage: as its manifest says, if it has been begun before.
+
+        Args:
+            models: that are in memory together.
+            texts: at the longest.
+        """
+        choosing = partial(choose, asked, self.place, models, texts)
+        return self._settled(stage, "batch_tokens", asked, choosing)
+
+    def row_tokens(
+        self, stage: str, section: TrainSection, start: str, others: Sequence[ModelRef]
+    ) -> int:
+        """Tokens of a training's forward pass at the most: as many as fit, the first time.
+
+        Args:
+            start: the model that is trained, by name or folder.
+            others: that are in memory besides.
+        """
+        choosing = partial(choose_row, section, self.place, self.ref(start), others)
+        return self._settled(stage, "row_tokens", section.row_tokens, choosing).chosen.tokens
+
+    def _settled(
+        self, stage: str, name: str, asked: TokenCount, choosing: Callable[[], Chosen]
+    ) -> Batching:
+        """What the manifest has under this name, or what is chosen now, which it then has."""
+        manifest = Manifest(self.folder)
+        keep = partial(manifest.note, stage, name)
+        known = Chosen.known(manifest.noted(stage, name), asked)
+        chosen = known or choosing()
+        if known is None:
+            keep(asdict(chosen))
+        return Batching(chosen, keep)
 
     @property
     def teacher(self) -> PreTrainedModel:

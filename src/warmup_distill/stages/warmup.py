@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from warmup_distill.engines.fitting import Texts
 from warmup_distill.models.holding import Held, ModelRef
 from warmup_distill.models.loading import load_model
 from warmup_distill.models.saving import save_model
@@ -26,6 +27,7 @@ def train_warmup(session: Session) -> dict[str, int]:
         kept = session.vocabulary, session.saved_dtype
         save_model(unchanged, session.tokenizer, folder, *kept)
         return {"rows": 0, "steps": 0}
+    others = [session.teacher_ref] if held_out else []
     align = partial(
         _align,
         start=session.student_name,
@@ -44,7 +46,7 @@ def train_warmup(session: Session) -> dict[str, int]:
         loss=recipe.warmup.loss,
         nll_weight=recipe.warmup.nll_weight,
         options=recipe.warmup.loss_options(),
-        row_tokens=recipe.warmup.row_tokens,
+        row_tokens=session.row_tokens("warmup", recipe.warmup, session.student_name, others),
     )
     counts = session.place.train(align, scratch_of(folder))
     return counts | {"held_out_prompts": len(held_out)}
@@ -67,12 +69,16 @@ def _align(
 def _watching(session: Session, held_out: Sequence[Prompt]) -> dict[str, Any]:
     """What the warm-up is watched with, but for the teacher."""
     recipe = session.recipe
+    settings = recipe.rollouts
+    models = session.ref(session.student_name), session.teacher_ref
+    texts = Texts.of([prompt.prompt_ids for prompt in held_out], settings.max_new_tokens)
+    batching = session.batching("warmup", settings.batch_tokens, models, texts)
     return {
         "section": recipe.warmup.watch,
         "prompts": held_out,
-        "margin_threshold": recipe.rollouts.margin_threshold,
-        "max_new_tokens": recipe.rollouts.max_new_tokens,
-        "batch_tokens": recipe.rollouts.batch_tokens,
+        "margin_threshold": settings.margin_threshold,
+        "max_new_tokens": settings.max_new_tokens,
+        "batch_tokens": batching.chosen.tokens,
         "seed": recipe.seed,
     }
 

@@ -14,10 +14,11 @@ from warmup_distill.recipe.engine import EngineSection
 from warmup_distill.store.hashing import sha256
 
 FREE = frozenset(
-    {"rollouts.batch_tokens", "evaluate.batch_tokens"}
-    | {f"{section}.save_steps" for section in ("cut", "warmup", "distill")}
+    {"rollouts.batch_tokens", "evaluate.batch_tokens", "teacher_device_map"}
+    | {f"{section}.{name}" for section in ("cut", "warmup", "distill")
+       for name in ("row_tokens", "save_steps")}
     | {f"rollouts.engine.{field}" for field in EngineSection.model_fields if field != "name"}
-)
+)  # fmt: skip
 """Fields that change how fast or how safely a run goes, not what comes out."""
 
 MODELS = ("teacher", "student", "pairs.reward_model")
@@ -38,18 +39,22 @@ class Needs:
 
 NEEDS = {
     "prompts": Needs(fields=("teacher", "student", "prompts", "rollouts.max_new_tokens")),
-    "cut": Needs(fields=("seed", "dtype", "cut"), stages=("prompts",)),
-    "rollouts": Needs(fields=("seed", "dtype", "rollouts"), stages=("prompts", "cut")),
+    "cut": Needs(fields=("seed", "dtype", "teacher_dtype", "cut"), stages=("prompts",)),
+    "rollouts": Needs(
+        fields=("seed", "dtype", "teacher_dtype", "rollouts"), stages=("prompts", "cut")
+    ),
     "pairs": Needs(fields=("pairs",), stages=("rollouts",)),
-    "warmup": Needs(fields=("seed", "dtype", "warmup"), stages=("pairs",)),
+    "warmup": Needs(fields=("seed", "dtype", "teacher_dtype", "warmup"), stages=("pairs",)),
     "distill": Needs(
-        fields=("seed", "dtype", "distill", "rollouts.max_new_tokens"), stages=("prompts", "warmup")
+        fields=("seed", "dtype", "teacher_dtype", "distill", "rollouts.max_new_tokens"),
+        stages=("prompts", "warmup"),
     ),
     "control": Needs(
-        fields=("seed", "dtype", "distill", "rollouts.max_new_tokens"), stages=("prompts", "cut")
+        fields=("seed", "dtype", "teacher_dtype", "distill", "rollouts.max_new_tokens"),
+        stages=("prompts", "cut"),
     ),
     "evaluate": Needs(
-        fields=("seed", "dtype", "evaluate", "rollouts.margin_threshold",
+        fields=("seed", "dtype", "teacher_dtype", "evaluate", "rollouts.margin_threshold",
                 "rollouts.max_new_tokens", "prompts.format", "prompts.system",
                 "prompts.chat_template_kwargs", "control"),
         stages=("cut", "warmup", "distill", "control"),

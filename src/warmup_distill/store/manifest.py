@@ -72,15 +72,28 @@ class Manifest:
             manifest["stages"][stage] = {"state": "open", "fingerprint": fingerprint}
             write_json(self.path, manifest)
 
+    def note(self, stage: str, name: str, value: Any) -> None:
+        """Keep what a stage that was begun has settled on; it stays until the stage begins anew."""
+        manifest = self.read()
+        if stage in manifest["stages"]:
+            manifest["stages"][stage].setdefault("settled", {})[name] = value
+            write_json(self.path, manifest)
+
+    def noted(self, stage: str, name: str) -> Any:
+        """What `note` has kept, or None."""
+        return self.entries.get(stage, {}).get("settled", {}).get(name)
+
     def record(self, stage: str, fingerprint: str, seconds: float, counts: dict[str, Any]) -> None:
         """Mark a stage as complete, keep what its files hold, and remove its checkpoints."""
         manifest = self.read()
+        entry = manifest["stages"].get(stage, {})
         manifest["stages"][stage] = {
             "state": "complete",
             "seconds": round(seconds, 2),
             "counts": counts,
             "fingerprint": fingerprint,
             "files": self.files(stage, load_recipe(self.folder / RECIPE)),
+            **({"settled": entry["settled"]} if "settled" in entry else {}),
         }
         write_json(self.path, manifest)
         clear_checkpoints(self.folder, stage)

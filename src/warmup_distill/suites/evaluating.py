@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from warmup_distill.cluster.places import Place
-from warmup_distill.engines.drawing import Drawing, draw
+from warmup_distill.engines.batching import Batching
+from warmup_distill.engines.drawing import Drawing, draw_fitting
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
 from warmup_distill.errors import DataError
@@ -47,7 +48,7 @@ def evaluate_suite(
     progress: Progress,
     *,
     context: int,
-    batch_tokens: int,
+    batching: Batching,
 ) -> tuple[dict[str, Any], list[SuitePrediction]]:
     """Ask a model every question once per seed of the profile, and score what it says.
 
@@ -75,9 +76,9 @@ def evaluate_suite(
         max_new_tokens=new_tokens,
         temperature=profile.temperature,
         no_repeat_ngram_size=profile.no_repeat_ngram_size,
-        batch_tokens=batch_tokens,
+        batch_tokens=batching.chosen.tokens,
     )
-    (drawn,) = draw(place, [wanted], [folder], progress)
+    drawn = draw_fitting(place, wanted, folder, progress, batching)
     predictions = [
         prediction
         for row, group in zip(rows, drawn, strict=True)

@@ -1,14 +1,17 @@
 """Suites on any model, or on all models of a run; results are kept and not computed twice."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from warmup_distill.cluster.choosing import place_of
 from warmup_distill.cluster.places import Place
+from warmup_distill.engines.batching import Batching, Chosen
 from warmup_distill.engines.drawing import forget
+from warmup_distill.engines.fitting import Texts, choose
 from warmup_distill.engines.progress import Progress
 from warmup_distill.errors import DataError, RunError
 from warmup_distill.foreign.showing import brief
@@ -25,6 +28,7 @@ from warmup_distill.models.vocabulary import shared_vocabulary
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.cluster import ClusterSection
 from warmup_distill.recipe.reading import load_recipe
+from warmup_distill.recipe.section import TokenCount
 from warmup_distill.store.artifacts import read_json, write_json, write_records
 from warmup_distill.store.environment import describe_environment
 from warmup_distill.store.fingerprints import digest
@@ -32,13 +36,16 @@ from warmup_distill.store.hashing import sha256
 from warmup_distill.store.leaves import require_no_links
 from warmup_distill.store.locking import locked
 from warmup_distill.store.manifest import Manifest
-from warmup_distill.store.removing import sweep
+from warmup_distill.store.removing import remove_files, sweep
 from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.suites.catalogue import SEVEN, SUITES, SuiteRow, read_suite
 from warmup_distill.suites.evaluating import SuitePrediction, evaluate_suite, longest, put
 from warmup_distill.suites.profiles import PROFILES, Profile, renderer_of
 
 logger = logging.getLogger(__name__)
+
+BATCHING = "batching.json"
+"""While a model is evaluated: its tokens at once, so that a second start goes on with them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +60,7 @@ class Question:
     """A folder with the suites' files; the hub if None."""
     chat: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the chat template, where the profile uses one; see `Renderer`."""
-    batch_tokens: int = 16384
+    batch_tokens: TokenCount = "auto"
     dtype: DType = "float32"
     cluster: ClusterSection | None = None
     """Workers that draw; this process if None."""
@@ -65,7 +72,7 @@ def ask(
     limit: int | None,
     data: Path | None,
     max_new_tokens: int | None,
-    batch_tokens: int,
+    batch_tokens: TokenCount,
     dtype: DType,
 ) -> Question:
     """A question from what stands on the command line; `suites` is a list with commas, or `all`.
@@ -237,11 +244,17 @@ def _evaluate(
     vocabulary = shared_vocabulary(
         renderer, renderer, {"model": config}, [load_generation_config(name)]
     )
+    asking: list[list[int]] = []
     for suite, some in rows.items():  # what does not fit is found before anything is drawn
-        put(renderer, question.profile, SUITES[suite], some, context_of(config))
+        asking += put(renderer, question.profile, SUITES[suite], some, context_of(config))[1]
     model = ModelRef.of(name, question.dtype)
     profile = question.profile
-    most = sum(len(some) * longest(profile, SUITES[suite]) for suite, some in rows.items())
+    lengths = {suite: longest(profile, SUITES[suite]) for suite in rows}
+    most = sum(len(some) * lengths[suite] for suite, some in rows.items())
+    where = next(iter(paths.values())).parent / BATCHING
+    texts = Texts.of(asking, min(lengths.values()), len(profile.seeds))
+    choosing = partial(choose, question.batch_tokens, place, [model], texts)
+    batching = _batching(where, question.batch_tokens, choosing)
     with Progress(Path(name).name, len(profile.seeds) * most) as progress:
         for suite, some in rows.items():
             began, resumed = progress.seconds, _drawn(paths[suite]).exists()
@@ -256,12 +269,23 @@ def _evaluate(
                 _drawn(paths[suite]),
                 progress,
                 context=context_of(config),
-                batch_tokens=question.batch_tokens,
+                batching=batching,
             )
             # Of a suite that was interrupted nobody has the time.
             seconds = None if resumed else round(progress.seconds - began, 1)
             write_records(paths[suite].with_suffix(".parquet"), SuitePrediction, predictions)
             result = {"suite": suite, "asked": asked[suite]} | result
             result |= {"seconds": seconds, "environment": describe_environment()}
+            result |= {"batch_tokens": asdict(batching.chosen)}
             write_json(paths[suite], result | {"seal": _seal(paths[suite], result)})
             leave_if_asked()
+    remove_files([where], above=where.parent)
+
+
+def _batching(path: Path, asked: TokenCount, choosing: Callable[[], Chosen]) -> Batching:
+    """The tokens at once as an interrupted evaluation left them in a file, or chosen now."""
+    chosen = Chosen.known(read_json(path), asked) if path.is_file() else None
+    if chosen is None:
+        chosen = choosing()
+        write_json(path, asdict(chosen))
+    return Batching(chosen, partial(write_json, path))

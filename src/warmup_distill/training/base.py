@@ -3,7 +3,7 @@
 import abc
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from warmup_distill.engines.paths import packed_model
-from warmup_distill.errors import NumbersError
+from warmup_distill.errors import NumbersError, RecipeError
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.training.adapters import with_adapters
@@ -24,6 +24,7 @@ from warmup_distill.training.given import (
     given_vocabulary,
     require_columns,
     require_effect,
+    require_one_device,
 )
 from warmup_distill.training.repeatable import repeatable
 from warmup_distill.training.validation import validate_rows
@@ -67,6 +68,7 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         for name in ("train_dataset", "eval_dataset"):
             require_columns(arguments.get(name), name, columns)
         model = given_model(model, "model")
+        require_one_device(model)
         arguments["processing_class"] = given_tokenizer(arguments.get("processing_class"))
         vocabulary = vocabulary or given_vocabulary(
             arguments["processing_class"], {"model": model, **others}
@@ -87,14 +89,32 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         with repeatable(self.args.device):
             return super().train(*arguments, **keywords)
 
-    def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
-        """See `transformers.Trainer.training_step`.
+    def training_step(self, model: Any, inputs: Any, *more: Any, **named: Any) -> Tensor:
+        """See `transformers.Trainer.training_step`; a batch's packed rows run one after the other.
 
         Attention follows our layouts until the gradients are there, for checkpointed layers run
         again in the backward pass, and not longer, so that callbacks find an ordinary model.
         """
-        with self.policy.following():
-            return super().training_step(*arguments, **keywords)
+        rows = self.rows_of(inputs)
+        if len(rows) > 1 and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            # All processes must run equally many passes there.
+            raise RecipeError(
+                f"a batch takes {len(rows)} packed rows, and under DeepSpeed or FSDP it must be "
+                "one. Raise row_tokens, or lower per_device_train_batch_size and raise "
+                "gradient_accumulation_steps."
+            )
+        losses = []
+        for number, row in enumerate(rows, start=1):
+            # Processes may have unlike numbers of rows; they exchange gradients once per batch.
+            last = number == len(rows)
+            waiting = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+            with waiting, self.policy.following():
+                losses.append(super().training_step(model, row, *more, **named))
+        return torch.stack(losses).sum()
+
+    def rows_of(self, inputs: Any) -> Sequence[dict[str, Tensor]]:
+        """The packed rows of a batch of the collator, each small enough for one pass."""
+        return [inputs]
 
     @abc.abstractmethod
     def count(self, inputs: Any) -> Tensor:

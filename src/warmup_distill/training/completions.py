@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from warmup_distill.engines.randomness import stream, uniforms
+from warmup_distill.engines.randomness import keys_of, stream, uniforms
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.recipe.distillation import AdaptiveSection
 from warmup_distill.tree.pack import batches_by_size, pack_completions
@@ -159,8 +158,7 @@ class StudentCompletions:
         return stream(self.settings.seed, "on-policy", role, self.process, place, index)
 
     def _number(self, role: str, place: tuple[int, ...]) -> float:
-        keys = np.array([self._stream(role, place)], dtype=np.uint64)
-        return float(uniforms(keys, 0)[0])
+        return float(uniforms(keys_of([self._stream(role, place)]), 0))
 
 
 def prompts_of(batch: dict[str, Tensor]) -> list[list[int]]:

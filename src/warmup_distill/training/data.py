@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from warmup_distill.cluster.places import Place
-from warmup_distill.engines.drawing import Drawing, draw
+from warmup_distill.engines.batching import Batching
+from warmup_distill.engines.drawing import Drawing, draw_fitting
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
 from warmup_distill.errors import DataError
@@ -91,7 +92,7 @@ def teacher_completions(
     folder: Path,
     *,
     max_new_tokens: int,
-    batch_tokens: int,
+    batching: Batching,
     seed: int,
 ) -> dict[str, list[int]]:
     """One completion of the teacher for each prompt, by its id; kept in `folder`.
@@ -106,8 +107,8 @@ def teacher_completions(
         streams=[[stream(seed, "distill", prompt.prompt_id)] for prompt in prompts],
         max_new_tokens=max_new_tokens,
         temperature=section.completions.temperature,
-        batch_tokens=batch_tokens,
+        batch_tokens=batching.chosen.tokens,
     )
     with Progress("teacher", wanted.most_tokens) as progress:
-        (drawn,) = draw(place, [wanted], [folder], progress)
+        drawn = draw_fitting(place, wanted, folder, progress, batching)
     return {p.prompt_id: one.completion_ids for p, (one,) in zip(prompts, drawn, strict=True)}

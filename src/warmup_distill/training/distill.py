@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from transformers.trainer_utils import EvalLoopOutput
 
+from warmup_distill.engines.fitting import MOST_IN_A_PASS
 from warmup_distill.engines.paths import packed_model
 from warmup_distill.errors import RecipeError
 from warmup_distill.losses import Objective, TaidSchedule, forward_kl_top_k
+from warmup_distill.models.placing import placed
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.recipe.distillation import DistillSection
 from warmup_distill.recipe.given import section_of
@@ -19,7 +21,8 @@ from warmup_distill.training.chunked import summed_in_parts
 from warmup_distill.training.completions import StudentCompletions, StudentShare
 from warmup_distill.training.given import given_model
 from warmup_distill.training.signals import TeacherSignals
-from warmup_distill.tree.pack import Pack, pack_completions
+from warmup_distill.tree.heads import Head
+from warmup_distill.tree.pack import Pack, batches_by_size, pack_completions, some_of
 
 
 class DistillTrainer(GloballyNormalizedTrainer):
@@ -27,7 +30,8 @@ class DistillTrainer(GloballyNormalizedTrainer):
 
     Args:
         model: the student, or its name.
-        teacher: on the student's device, or its name; may be None for `sft`.
+        teacher: or its name; may be None for `sft` and with `signals`. Moved to the student's
+            device, unless it is spread over several or quantized.
         vocabulary: what both share; logits are cut to it. If absent, the one of
             `processing_class`, or of the tokenizer that came with the student.
         objective: a key of `losses.DIVERGENCES`, or `sft`.
@@ -37,6 +41,9 @@ class DistillTrainer(GloballyNormalizedTrainer):
         temperature_squared: multiply the divergence by temperature².
         student_share: how often the student draws the completions itself.
         signals: the teacher's, kept on disk; rows are then named by their column `row`.
+        teacher_head: what signals of hidden states need of the teacher, if it is not given.
+        row_tokens: a batch runs in rows of so many tokens at the most, or of one sequence, which
+            changes its loss and gradient by rounding alone.
         arguments: those of `transformers.Trainer`, and `peft_config`. `train_dataset` has
             `prompt_ids` and `completion_ids`.
 
@@ -58,6 +65,8 @@ class DistillTrainer(GloballyNormalizedTrainer):
         temperature_squared: bool = False,
         student_share: StudentShare | None = None,
         signals: TeacherSignals | None = None,
+        teacher_head: Head | None = None,
+        row_tokens: int = MOST_IN_A_PASS,
         **arguments: Any,
     ) -> None:
         given = dict(options or {})
@@ -66,7 +75,8 @@ class DistillTrainer(GloballyNormalizedTrainer):
             "temperature": temperature,
             "temperature_squared": temperature_squared,
         }
-        section_of(DistillSection, {"objective": objective, "options": given, **mixture})
+        settings = {"objective": objective, "row_tokens": row_tokens, **mixture}
+        section_of(DistillSection, settings | {"options": given})
         if teacher is None and signals is None and objective != "sft":
             raise RecipeError(f"teacher: the objective {objective} needs one, got None.")
         teacher = given_model(teacher, "teacher")
@@ -80,7 +90,10 @@ class DistillTrainer(GloballyNormalizedTrainer):
         )
         self.teacher = None
         if teacher is not None:
-            self.teacher = packed_model(teacher.to(self.args.device).eval(), self.vocabulary)
+            self.teacher = packed_model(placed(teacher, self.args.device), self.vocabulary)
+        self.teacher_head = teacher_head
+        if teacher_head is not None and teacher_head.layer is not None:
+            teacher_head.layer.to(self.args.device)
         by_length = self.policy.by_length or (self.teacher is not None and self.teacher.by_length)
         if arguments.get("data_collator") is None:
             self.data_collator: Any = partial(collate_completions, to_the_end=by_length)
@@ -96,6 +109,7 @@ class DistillTrainer(GloballyNormalizedTrainer):
             else None
         )
         self.signals = signals
+        self.row_tokens = row_tokens
         self._step_loss: float | None = None
 
     def get_batch_samples(
@@ -109,6 +123,11 @@ class DistillTrainer(GloballyNormalizedTrainer):
         batches = self.completions.of_step(batches, self.state.global_step, self._progress())
         self.note(student_share=torch.tensor(self.completions.share))
         return batches, self._get_num_items_in_batch(batches, device)
+
+    def rows_of(self, inputs: dict[str, Tensor]) -> Sequence[dict[str, Tensor]]:
+        """See `GloballyNormalizedTrainer.rows_of`: some of the batch's sequences each."""
+        batches = batches_by_size(inputs["lengths"].tolist(), self.row_tokens)
+        return [inputs] if len(batches) == 1 else [some_of(inputs, one) for one in batches]
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *more: Any, **named: Any) -> Any:
         result = super().compute_loss(model, inputs, *more, **named)
@@ -167,7 +186,7 @@ class DistillTrainer(GloballyNormalizedTrainer):
             return self._values(piece, self.policy.logits(states), ids[some]).sum()
 
         at_once = max(1, self.policy.positions_at_once // 2)  # for two models' logits are there
-        return summed_in_parts(part, hidden, self.policy.head_parameters(), at_once)
+        return summed_in_parts(part, hidden, self.policy.head.parameters(), at_once)
 
     @torch.no_grad()
     def _signal(self, inputs: dict[str, Tensor], pack: Pack) -> dict[str, Tensor]:
@@ -177,9 +196,12 @@ class DistillTrainer(GloballyNormalizedTrainer):
         if self.signals is not None:
             return self.signals.of(inputs["rows"].tolist(), inputs["input_ids"].device)
         assert self.teacher is not None
+        device = self.teacher.device
+        if device != inputs["input_ids"].device:
+            pack = Pack(pack.lengths, device)
         with self.teacher.following():
-            hidden = self.teacher.hidden(inputs["input_ids"], pack)
-        return {"hidden": hidden[inputs["predictors"]]}
+            hidden = self.teacher.hidden(inputs["input_ids"].to(device), pack)
+        return {"hidden": hidden[inputs["predictors"].to(device)]}
 
     def _values(self, signal: dict[str, Tensor], logits: Tensor, ids: Tensor) -> Tensor:
         """The objective at each position."""
@@ -189,11 +211,24 @@ class DistillTrainer(GloballyNormalizedTrainer):
             values = forward_kl_top_k(*top, logits, temperature=self.objective.temperature)
             return self.objective.mixed(values, logits, ids, mask)
         reference = None
-        if "hidden" in signal and self.teacher is not None:
+        if signal:
             with torch.no_grad():
-                reference = self.teacher.logits(signal["hidden"])
+                reference = self._reference(signal).to(logits.device)
         moving = {"t": self.schedule.t} if self.schedule else {}
         return self.objective(reference, logits, ids, mask, **moving)
+
+    def _reference(self, signal: dict[str, Tensor]) -> Tensor:
+        """The teacher's logits."""
+        if "logits" in signal:
+            return self.vocabulary.ban(signal["logits"])
+        if self.teacher is not None:
+            return self.teacher.logits(signal["hidden"])
+        if self.teacher_head is None:
+            raise RecipeError(
+                "teacher_head: signals that are hidden states need the teacher's head; give it, or "
+                "the teacher."
+            )
+        return self.teacher_head.logits(signal["hidden"])
 
 
 def collate_completions(

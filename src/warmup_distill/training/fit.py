@@ -26,7 +26,7 @@ from warmup_distill.training.watch import Watch, Watched
 
 logger = logging.getLogger(__name__)
 
-FREE = {"save_steps"}
+FREE = {"row_tokens", "save_steps"}
 """Settings that a checkpoint does not depend on."""
 
 LOG_LINES = 100

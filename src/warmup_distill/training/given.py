@@ -6,6 +6,7 @@ from typing import Any
 
 from warmup_distill.errors import DataError, ModelError, RecipeError
 from warmup_distill.models.loading import load_model, load_tokenizer
+from warmup_distill.models.placing import is_quantized, stays_where_it_is
 from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary, vocabulary_of
 
@@ -22,6 +23,15 @@ def given_model(model: Any, argument: str) -> Any:
         return load_model(str(model))
     except ModelError as error:
         raise ModelError(f"{argument}: {error}") from error
+
+
+def require_one_device(model: Any) -> None:
+    """Raise a ModelError if the weights to train are spread over several devices."""
+    if stays_where_it_is(model) and not is_quantized(model):
+        raise ModelError(
+            "model: the student's weights are spread over several devices (device_map), where they "
+            "cannot be trained. Load it without a device_map; the teacher may have one."
+        )
 
 
 def given_tokenizer(tokenizer: Any) -> Any:

@@ -1,6 +1,7 @@
 """Writing the teacher's signal: batches of rows, wherever they are computed, into parts on disk.
 
-Shape letters: N completion token of some rows, K kept token, E width of the hidden states.
+Shape letters: N completion token of some rows, K kept token, E width of the hidden states, V
+vocabulary.
 """
 
 import math
@@ -34,7 +35,7 @@ Kind = Literal["hidden", "top_k"]
 Row = dict[str, Any]
 Array = NDArray[Any]
 TOKENS_AT_ONCE = 4096
-ARRAYS = ("hidden.npy", "ids.npy", "logprobs.npy", "rest.npy")
+ARRAYS = ("hidden.npy", "ids.npy", "logits.npy", "logprobs.npy", "rest.npy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,9 @@ class Signalling:
     """A task: the signal of the teacher on one batch of rows.
 
     Its result is by name [N, …], on the CPU, in float32 or int32, one row after the other: hidden
-    states [N, E], or the `top_k` likeliest tokens [N, K], their log-probabilities [N, K] and that
-    of all others together [N].
+    states [N, E] (logits [N, V] of a model of which body and head cannot be told apart), or the
+    `top_k` likeliest tokens [N, K], their log-probabilities [N, K] and that of all others together
+    [N].
     """
 
     teacher: ModelRef
@@ -66,7 +68,8 @@ class Signalling:
         columns = ([row[name] for row in item] for name in ("prompt_ids", "completion_ids"))
         with teacher.following():
             hidden, _ = teacher.completion_hidden(*columns)
-            found = {"hidden": hidden} if self.kind == "hidden" else self._top(teacher, hidden)
+            states = "hidden" if teacher.head.layer is not None else "logits"
+            found = {states: hidden} if self.kind == "hidden" else self._top(teacher, hidden)
         meter.settle(len(item))
         meter.advance(len(item))
         return {

@@ -33,6 +33,11 @@ class TeacherSignals:
     def __init__(self, folders: Sequence[Path]) -> None:
         self.parts = [_Part(folder) for folder in folders]
 
+    @property
+    def need_head(self) -> bool:
+        """Whether the teacher's head makes logits of them."""
+        return any(path.stem == "hidden" for part in self.parts for path in part.paths)
+
     def of(self, rows: Sequence[int], device: torch.device) -> dict[str, Tensor]:
         """The signal of some rows, one after the other, by name."""
         found = [self.parts[row // ROWS_PER_PART].of(row % ROWS_PER_PART) for row in rows]

@@ -1,6 +1,5 @@
 """The warm-up's trainer: preference optimization on pairs that share prompt and prefix."""
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from warmup_distill.engines.fitting import MOST_IN_A_PASS
 from warmup_distill.errors import ModelError, RecipeError
 from warmup_distill.losses import NEED_REFERENCE, NEED_WHOLE, PREFERENCES, PairLogprobs, nll
 from warmup_distill.models.vocabulary import Vocabulary
@@ -81,7 +81,7 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         nll_weight: float = 0.0,
         options: Mapping[str, float] | None = None,
         starts_as_reference: bool = True,
-        row_tokens: int = 16384,
+        row_tokens: int = MOST_IN_A_PASS,
         **arguments: Any,
     ) -> None:
         self.preference = _preference(loss, options or {}, beta, nll_weight, row_tokens)
@@ -114,23 +114,10 @@ class WarmupTrainer(GloballyNormalizedTrainer):
         prompts = [row["prompt_ids"] for row in dataset] if listed else dataset["prompt_ids"]
         return PromptSampler(prompts, self.args.seed)
 
-    def training_step(self, model: Any, inputs: Any, *more: Any, **named: Any) -> Tensor:
-        """The loss of a batch, whose packed rows run one after the other."""
-        if len(inputs) > 1 and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
-            # All processes must run equally many passes there.
-            raise RecipeError(
-                f"a batch of pairs takes {len(inputs)} packed rows, and under DeepSpeed or FSDP it "
-                "must be one. Raise row_tokens, or lower per_device_train_batch_size and raise "
-                "gradient_accumulation_steps."
-            )
-        losses = []
-        for number, row in enumerate(inputs, start=1):
-            last = number == len(inputs)
-            # Processes may have unlike numbers of rows; they exchange gradients once per batch.
-            waiting = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
-            with waiting:
-                losses.append(super().training_step(model, row, *more, **named))
-        return torch.stack(losses).sum()
+    def rows_of(self, inputs: Any) -> Sequence[dict[str, Tensor]]:
+        """See `GloballyNormalizedTrainer.rows_of`: the collator has packed them."""
+        rows: Sequence[dict[str, Tensor]] = inputs
+        return rows
 
     def count(self, inputs: Any) -> Tensor:
         """Pairs of a batch, or of one packed row of it."""

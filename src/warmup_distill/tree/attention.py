@@ -51,10 +51,12 @@ def _attention(
     if attention_mask is not None:
         raise unsupported(type(module).__name__, "it makes a mask of its own")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
-    rules = Rules(scale, softcap, s_aux)
+    # Layers of a spread model are on several devices; what they look at is all on the layout's.
+    here, there = layout.positions.device, query.device
+    rows = [tensor[0].transpose(0, 1).to(here) for tensor in (query, key, value)]
+    rules = Rules(scale, softcap, None if s_aux is None else s_aux.to(here))
     output = layout.attend(layer_of(module), rows[0], rows[1], rows[2], rules)
-    return output[None].contiguous(), None
+    return output[None].contiguous().to(there), None
 
 
 AttentionInterface.register(NAME, _attention)

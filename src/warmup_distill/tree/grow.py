@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from warmup_distill.tree.model import TreeModel
-from warmup_distill.tree.pack import Grid, Pack
-from warmup_distill.tree.parts import Part, attend_part, join, with_sinks
+from warmup_distill.tree.pack import Grid
+from warmup_distill.tree.places import Shelf, Trunks, Work
 from warmup_distill.tree.rules import Rules, sees
 
 
@@ -41,10 +41,11 @@ class TokenTree:
     ) -> None:
         self.model = model
         self.capacity = max(1, capacity)
-        self._trunks = _Trunks(model, prompts)
-        self._shelf = _Shelf(len(owners))
-        self._owners = self._shelf.keep(torch.tensor(owners, device=model.device))
-        self._lengths = self._shelf.keep(torch.zeros_like(self._owners))
+        self._trunks = Trunks(model, prompts)
+        self._shelf = Shelf(len(owners))
+        self._owners = list(owners)
+        lengths = torch.zeros(len(owners), dtype=torch.long, device=model.device)
+        self._lengths = self._shelf.keep(lengths)
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
         self._hidden: Tensor | None = None
         self.bring(range(len(owners)))
@@ -52,27 +53,36 @@ class TokenTree:
     def bring(self, branches: Sequence[int]) -> list[int]:
         """Put these branches to work; returns them in the order of their places."""
         self._shelf.bring(branches)
-        self._work = _Work(self._owners[: len(branches)], self._trunks)
-        return self._shelf.at[: len(branches)]
+        order = self._shelf.at[: len(branches)]
+        owners = [self._owners[branch] for branch in order]
+        self._work = Work(owners, self._lengths[: len(order)], self._trunks)
+        return order
+
+    def lengths(self) -> list[int]:
+        """Tokens of each branch at work, in the order of their places."""
+        found: list[int] = self._work.lengths.tolist()
+        return found
 
     def cut(self, lengths: dict[int, int]) -> None:
-        """Cut branches back to some of their tokens."""
-        for place, branch in enumerate(self._shelf.at):
-            if branch in lengths:
-                self._lengths[place] = lengths[branch]
+        """Cut branches back to some of their tokens; `bring` has to follow."""
+        places = [place for place, branch in enumerate(self._shelf.at) if branch in lengths]
+        kept = [lengths[self._shelf.at[place]] for place in places]
+        where, values = (torch.tensor(n, device=self._lengths.device) for n in (places, kept))
+        self._lengths[where.long()] = values.long()
 
     def tips(self) -> Tensor:
         """Hidden states [n, E] after the last token of each branch at work."""
         trunk = self._trunks.hidden[self._work.trunk]
         if self._hidden is None:
             return trunk
-        lengths = self._lengths[: len(trunk)]
-        places = torch.arange(len(trunk), device=lengths.device)
-        branch = self._hidden[places, (lengths - 1).clamp(min=0)]
+        lengths = self._work.lengths
+        branch = self._hidden[self._work.rows, (lengths - 1).clamp(min=0)]
         return torch.where(lengths[:, None] > 0, branch, trunk)
 
     def feed(self, ids: Tensor, counts: Sequence[int] | None = None) -> Tensor:
         """Grow the branches at work and return the hidden states [S, E] after each new token.
+
+        With one token each nothing here waits for the device.
 
         Args:
             ids: [S], the new tokens of the first branch at work, of the second, and so on.
@@ -84,7 +94,7 @@ class TokenTree:
             shape = len(self._owners), self.capacity, hidden.shape[-1]
             self._hidden = self._shelf.keep(hidden.new_empty(shape))
         self._hidden[step.rows, step.places] = hidden
-        self._lengths[: len(step.counts)] += step.counts
+        self._work.grow(step.counts)
         return hidden
 
     def layer(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,136 +109,80 @@ class TokenTree:
         return self._shelf.keep(rows.new_zeros(shape))
 
 
-class _Shelf:
-    """Tensors whose rows move together, so that the wanted ones always come first."""
-
-    def __init__(self, count: int) -> None:
-        self.at = list(range(count))
-        """Which row is in each place."""
-        self._tensors: list[Tensor] = []
-
-    def keep(self, tensor: Tensor) -> Tensor:
-        """Move this one too; its rows are in the order of the places."""
-        self._tensors.append(tensor)
-        return tensor
-
-    def bring(self, rows: Sequence[int]) -> None:
-        """Swap these rows into the first places, moving as few as can be."""
-        wanted, count = set(rows), len(rows)
-        leaving = [place for place in range(count) if self.at[place] not in wanted]
-        if not leaving:
-            return
-        coming = [place for place in range(count, len(self.at)) if self.at[place] in wanted]
-        for a, b in zip(leaving, coming, strict=True):
-            self.at[a], self.at[b] = self.at[b], self.at[a]
-        for tensor in self._tensors:
-            a_index, b_index = (torch.tensor(p, device=tensor.device) for p in (leaving, coming))
-            tensor[a_index], tensor[b_index] = tensor[b_index], tensor[a_index]
-
-
-class _Trunks(Pack):
-    """Prompts, run once; their keys and values [P, K, W, D] stay."""
-
-    def __init__(self, model: TreeModel, prompts: Sequence[Sequence[int]]) -> None:
-        lengths = [len(prompt) for prompt in prompts]
-        super().__init__(lengths, model.device)
-        self.shelf = _Shelf(len(prompts))
-        self.depths = self.shelf.keep(torch.tensor(lengths, device=model.device))
-        self.unseen = self.shelf.keep(~self.grid.real)
-        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
-        ids = torch.tensor([token for prompt in prompts for token in prompt], device=model.device)
-        self.hidden = self.shelf.keep(model.hidden(ids, self)[self.grid.ends])
-        """[P, E] after each prompt."""
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
-        """See `Layout.attend`."""
-        grids = (self.grid.pad(rows).transpose(1, 2).contiguous() for rows in (key, value))
-        keys, values = (self.shelf.keep(grid) for grid in grids)
-        self.layers[layer] = keys, values
-        return super().attend(layer, query, key, value, rules)
-
-
-class _Work:
-    """Branches at work, by the trunks they grow from: a rectangle [trunk, slot]."""
-
-    def __init__(self, owners: Tensor, trunks: _Trunks) -> None:
-        used = torch.unique(owners).tolist()
-        trunks.shelf.bring(used)
-        place_of = {trunk: place for place, trunk in enumerate(trunks.shelf.at)}
-        places = [place_of[owner] for owner in owners.tolist()]
-        taken = [0] * len(used)
-        slots = []
-        for place in places:
-            slots.append(taken[place])
-            taken[place] += 1
-        self.trunks = trunks
-        self.trunk, self.slot = (torch.tensor(p, device=owners.device) for p in (places, slots))
-        self.shape = len(used), max(taken)
-        self.full = int(trunks.depths[: len(used)].min())
-        """Tokens that every trunk at work has."""
-
-    def layer(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values [trunk, K, W, D] of the trunks at work."""
-        keys, values = self.trunks.layers[layer]
-        return keys[: self.shape[0]], values[: self.shape[0]]
-
-    def unseen(self) -> Tensor:
-        """[trunk, W − full], what is padding beyond `full`."""
-        return self.trunks.unseen[: self.shape[0], self.full :]
-
-    def gather(self, rows: Tensor) -> Tensor:
-        """[n, K, M, D] to [trunk, K, slot · M, D]; empty slots hold zeros."""
-        grid = rows.new_zeros(*self.shape, *rows.shape[1:])
-        grid[self.trunk, self.slot] = rows
-        return grid.transpose(1, 2).flatten(2, 3)
-
-    def scatter(self, grid: Tensor) -> Tensor:
-        """The inverse: [trunk, K, slot · M, X] to [n, K, M, X]."""
-        slots = grid.reshape(*grid.shape[:2], self.shape[1], -1, grid.shape[-1]).transpose(1, 2)
-        return slots[self.trunk, self.slot]
-
-
 class _Step:
     """The layout of one `feed`: new tokens see their trunk, and their branch up to themselves."""
 
     def __init__(self, tree: TokenTree, counts: Sequence[int] | None) -> None:
         self.tree, self.work = tree, tree._work
-        count = len(self.work.trunk)
-        lengths = tree._lengths[:count]
-        device = lengths.device
-        self.grid = Grid(counts, device) if counts else None
-        self.counts = torch.tensor(counts, device=device) if counts else torch.ones_like(lengths)
-        self.rows = torch.arange(count, device=device).repeat_interleave(self.counts)
-        self.places = lengths[self.rows] + (self.grid.places if self.grid else 0)
-        self.positions = self.work.trunks.depths[self.work.trunk][self.rows] + self.places
-        self.longest = int(self.positions.max()) + 1
-        self.width = int((lengths + self.counts).max())
-        reach = self.places if self.grid is None else self.grid.pad(self.places)
-        self.reach = reach.view(count, -1)  # [n, T]
-        self.seen_by_all = int(lengths.min()) + 1
+        work, lengths = self.work, self.work.lengths
+        self.counts: Tensor | None = None
+        self.grid: Grid | None = None
+        self.rows, self.places = work.rows, lengths
+        self.positions = work.roots + lengths
+        self.width, self.longest = work.longest + 1, work.deepest + 1
+        reach = self.places
+        if counts is not None:
+            self.grid = Grid(counts, lengths.device)
+            self.counts = torch.tensor(counts, device=lengths.device)
+            self.rows = work.rows.repeat_interleave(self.counts)
+            self.places = lengths[self.rows] + self.grid.places
+            self.positions = work.roots[self.rows] + self.places
+            self.width = int(self.places.max()) + 1
+            self.longest = int(self.positions.max()) + 1
+            reach = self.grid.pad(self.places)
+        self.reach = reach.view(len(lengths), -1)  # [n, T]
+        self.seen_by_all = work.shortest + 1
+        self._places: dict[int, Tensor] = {}
         self._masks: dict[tuple[int | None, int], tuple[Tensor, Tensor]] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
-        """See `Layout.attend`: trunk and branch apart, joined by their normalisers."""
+        """See `Layout.attend`: one softmax over trunk and branch, whose products are apart."""
         keys, values = self.tree.layer(layer, key, value)
-        keys[self.rows, :, self.places] = key
-        values[self.rows, :, self.places] = value
-        count, heads = len(self.work.trunk), keys.shape[1]
-        grid = query[:, None] if self.grid is None else self.grid.pad(query)  # [n, T, H, D]
-        steps, groups = grid.shape[1], grid.shape[2] // heads
-        split = grid.reshape(count, steps, heads, groups, -1)
-        rows = split.permute(0, 2, 3, 1, 4).flatten(2, 3) * rules.scale
-        unseen, unseen_trunk = self._unseen(rules.window, groups)
+        self._keep(keys, key)
+        self._keep(values, value)
+        count, heads = len(self.work.rows), keys.shape[1]
+        rows = self._by_head(query * rules.scale, heads)
+        unseen, unseen_trunk = self._unseen(rules.window, query.shape[1] // heads)
+        trunk_keys, trunk_values = self.work.layer(layer)
         own_keys, own_values = keys[:count, :, : self.width], values[:count, :, : self.width]
-        own = attend_part(rows, own_keys, own_values, unseen, rules)
-        trunk = attend_part(self.work.gather(rows), *self.work.layer(layer), unseen_trunk, rules)
-        if rules.sinks is not None:
-            sinks = rules.sinks.float().reshape(heads, -1, 1).expand(-1, -1, steps)
-            own = with_sinks(own, sinks.flatten(1)[..., None])
-        joined = join(own, Part(*map(self.work.scatter, trunk)))
-        split = joined.to(query.dtype).reshape(count, heads, groups, steps, -1)
-        output = split.permute(0, 3, 1, 2, 4).flatten(2, 3)  # [n, T, H, D]
-        return output[:, 0] if self.grid is None else self.grid.unpad(output)
+        trunk = _logits(self.work.gather(rows), trunk_keys, unseen_trunk, rules)
+        own = _logits(rows, own_keys, unseen, rules)
+        both = torch.cat([self.work.scatter(trunk), own], dim=-1)  # [n, K, G · T, W + L]
+        weights = _weights(both, rules).to(query.dtype)
+        of_trunk, of_own = weights[..., : trunk.shape[-1]], weights[..., trunk.shape[-1] :]
+        from_trunk = self.work.scatter(self.work.gather(of_trunk) @ trunk_values)
+        return self._by_token(from_trunk + of_own @ own_values)
+
+    def _by_head(self, query: Tensor, heads: int) -> Tensor:
+        """[S, H, D] to [n, K, G · T, D]."""
+        if self.grid is None:
+            return query.reshape(len(query), heads, -1, query.shape[-1])
+        grid = self.grid.pad(query)
+        split = grid.reshape(*grid.shape[:2], heads, -1, grid.shape[-1])  # [n, T, K, G, D]
+        return split.permute(0, 2, 3, 1, 4).flatten(2, 3)
+
+    def _by_token(self, output: Tensor) -> Tensor:
+        """The inverse."""
+        if self.grid is None:
+            return output.flatten(1, 2)
+        steps = self.grid.shape[1]
+        split = output.reshape(*output.shape[:2], -1, steps, output.shape[-1])
+        return self.grid.unpad(split.permute(0, 3, 1, 2, 4).flatten(2, 3))
+
+    def _keep(self, kept: Tensor, new: Tensor) -> None:
+        """Write the new rows [S, K, D] of a layer into those that it keeps [B, K, T, D]."""
+        if self.grid is None and self.work.even:
+            kept[: len(new), :, self.width - 1] = new
+        else:
+            kept.view(-1, kept.shape[-1]).index_copy_(0, self._at(new.shape[1]), new.flatten(0, 1))
+
+    def _at(self, heads: int) -> Tensor:
+        """Where the new rows [S, K] stand in a layer's rows [B · K · T]; made once a step."""
+        if heads not in self._places:
+            numbers = self.rows[:, None] * heads + torch.arange(heads, device=self.rows.device)
+            places = numbers * self.tree.capacity + self.places[:, None]
+            self._places[heads] = places.flatten()
+        return self._places[heads]
 
     def _unseen(self, window: int | None, groups: int) -> tuple[Tensor, Tensor]:
         """What is not seen of the last keys [n, 1, G · T, ·], and of the trunk's last keys.
@@ -262,3 +216,25 @@ class _Step:
 def _for_groups(mask: Tensor, groups: int) -> Tensor:
     """[n, T, M] to [n, 1, G · T, M]."""
     return mask[:, None, None].expand(-1, -1, groups, -1, -1).flatten(2, 3)
+
+
+def _logits(query: Tensor, key: Tensor, unseen: Tensor, rules: Rules) -> Tensor:
+    """Scaled queries [..., M, D] on keys [..., U, D]: [..., M, U] float32.
+
+    `unseen` is about the last keys; those before are seen by all.
+    """
+    logits = rules.bend((query @ key.transpose(-1, -2)).float())
+    if unseen.shape[-1]:
+        logits[..., -unseen.shape[-1] :].masked_fill_(unseen, -torch.inf)
+    return logits
+
+
+def _weights(logits: Tensor, rules: Rules) -> Tensor:
+    """The shares [..., K, G · T, U] of the keys; a sink takes one too, and has no value."""
+    if rules.sinks is None:
+        return logits.softmax(-1)
+    heads, queries = logits.shape[-3:-1]
+    sinks = rules.sinks.float().reshape(heads, -1)
+    column = sinks.repeat_interleave(queries // sinks.shape[1], dim=1)[..., None]
+    column = column.expand(*logits.shape[:-1], 1)
+    return torch.cat([logits, column], dim=-1).softmax(-1)[..., :-1]

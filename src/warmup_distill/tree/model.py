@@ -43,7 +43,7 @@ class TreeModel(PackedModel):
             layout=_Windowed(layout, self._windows) if self._windows else layout,
         )
         states: Tensor = output.last_hidden_state[0]
-        return states
+        return states.to(self.device)
 
 
 class _Windowed:

@@ -4,13 +4,15 @@ Shape letters: S token of the packed row, P sequence, W place in the longest seq
 K key head, D head dimension.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from warmup_distill.tree.rules import Rules, attention, sees
 
+IN_A_ROW = ("input_ids", "targets", "predictors")
+"""What a packed row has of each token; the rest is of each sequence."""
 PADDING = 1.5
 """Sequences attend side by side up to so many times the length of the shortest of them."""
 
@@ -133,6 +135,32 @@ def pack_completions(
         "completion_lengths": torch.tensor([len(completion) for completion in completions]),
         "targets": torch.tensor(targets),
         "predictors": torch.tensor(predictors),
+    }
+
+
+def some_of(packed: Mapping[str, Tensor], chosen: Sequence[int]) -> dict[str, Tensor]:
+    """What `pack_completions` would give for some of its sequences, with whatever else is there.
+
+    Args:
+        packed: what it gave for all, and values [P] of each sequence.
+        chosen: their numbers.
+    """
+    counts, targets = packed["lengths"], packed["completion_lengths"]
+    device = counts.device
+    starts, firsts = counts.cumsum(0) - counts, targets.cumsum(0) - targets
+
+    def spans(begin: Tensor, length: Tensor) -> Tensor:
+        several = [torch.arange(int(length[i]), device=device) + begin[i] for i in chosen]
+        return torch.cat(several)
+
+    cells, numbers = spans(starts, counts), spans(firsts, targets)
+    moved = torch.empty_like(packed["input_ids"])
+    moved[cells] = torch.arange(len(cells), device=device)
+    found = {name: values[list(chosen)] for name, values in packed.items() if name not in IN_A_ROW}
+    return found | {
+        "input_ids": packed["input_ids"][cells],
+        "targets": packed["targets"][numbers],
+        "predictors": moved[packed["predictors"][numbers]],
     }
 
 

@@ -4,7 +4,7 @@ Shape letters: S token of the packed row, N predicted token, E width of the stat
 """
 
 import abc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -14,8 +14,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from warmup_distill.errors import NumbersError
+from warmup_distill.models.placing import input_device
 from warmup_distill.models.vocabulary import NEVER, Vocabulary
 from warmup_distill.tree.attention import Layout
+from warmup_distill.tree.heads import Head
 from warmup_distill.tree.pack import Pack, pack_completions
 
 LOGITS_AT_ONCE = 2**23
@@ -24,6 +26,8 @@ LOGITS_AT_ONCE = 2**23
 
 class PackedModel(abc.ABC):
     """Runs a model on layouts; within `following()` only.
+
+    Its tensors come and go on `device`, wherever the parts of the model are.
 
     Args:
         model: a causal language model.
@@ -39,10 +43,10 @@ class PackedModel(abc.ABC):
     def __init__(self, model: PreTrainedModel, vocabulary: Vocabulary) -> None:
         self.model = model
         self.vocabulary = vocabulary
-        self.device = model.device
+        self.device = input_device(model)
         self._body: Any = model.get_decoder()  # type: ignore[no-untyped-call]
-        self._head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        self._after_head = _after_head(model.config.get_text_config())
+        layer: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        self.head = Head(layer, model.config, vocabulary)
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -74,8 +78,7 @@ class PackedModel(abc.ABC):
         Args:
             banned: the logit of each token that the vocabulary bans.
         """
-        logits: Tensor = self._head(hidden)[..., : self.vocabulary.size].float()
-        return self.vocabulary.ban(self._after_head(logits), banned)
+        return self.head.logits(hidden.to(self.device), banned).to(self.device)
 
     def logprobs(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """log p(id) [N] in nats after states [N, E], a block of logits at a time.
@@ -92,10 +95,6 @@ class PackedModel(abc.ABC):
 
     def _block(self, hidden: Tensor, ids: Tensor) -> Tensor:
         return gather_logprobs(self.logits(hidden), ids)
-
-    def head_parameters(self) -> list[nn.Parameter]:
-        """What `logits` uses."""
-        return list(self._head.parameters())
 
     @property
     def positions_at_once(self) -> int:
@@ -137,12 +136,3 @@ def require_finite(values: Tensor) -> Tensor:
             "in their dtype. Try dtype float32, and look at the model by itself."
         )
     return values
-
-
-def _after_head(config: Any) -> Callable[[Tensor], Tensor]:
-    """What some families do to their logits: Cohere multiplies, Granite divides, Gemma 2 bends."""
-    scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", 1) or 1)
-    cap = getattr(config, "final_logit_softcapping", None)
-    if cap:
-        return lambda logits: cap * torch.tanh(scale * logits / cap)
-    return (lambda logits: logits) if scale == 1 else (lambda logits: scale * logits)

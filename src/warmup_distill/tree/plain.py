@@ -9,11 +9,12 @@ the states, V vocabulary.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from warmup_distill.models.vocabulary import NEVER, Vocabulary
+from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.tree.attention import Layout
+from warmup_distill.tree.heads import Head
 from warmup_distill.tree.pack import PADDING, Grid, Pack, alike
 from warmup_distill.tree.packed import PackedModel
 
@@ -46,6 +47,8 @@ class PlainModel(PackedModel):
         super().__init__(model, vocabulary)
         self.habits = habits
         self.by_length = not habits.pads
+        if not habits.splits:
+            self.head = Head(None, model.config, vocabulary)
 
     def hidden(self, ids: Tensor, layout: Layout) -> Tensor:
         """See `PackedModel.hidden`; padding stands at the right, where no real token sees it."""
@@ -74,14 +77,4 @@ class PlainModel(PackedModel):
             states: Tensor = self._body(input_ids=ids, use_cache=False).last_hidden_state
         else:
             states = self.model(input_ids=ids, use_cache=False).logits[..., : self.vocabulary.size]
-        return states
-
-    def logits(self, hidden: Tensor, banned: float = NEVER) -> Tensor:
-        """See `PackedModel.logits`."""
-        if self.habits.splits:
-            return super().logits(hidden, banned)
-        return self.vocabulary.ban(hidden.float(), banned)
-
-    def head_parameters(self) -> list[nn.Parameter]:
-        """See `PackedModel.head_parameters`."""
-        return super().head_parameters() if self.habits.splits else []
+        return states.to(self.device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from warmup_distill.models.placing import input_device
 from warmup_distill.tree.attention import layer_of, require_known, unsupported, using
 from warmup_distill.tree.rules import sees
 
@@ -26,15 +27,22 @@ def find_windows(model: PreTrainedModel, body: nn.Module) -> dict[int, int]:
     Raises:
         ModelError: not every layer attends once, to what a mask of `transformers` lets it see.
     """
-    found: list[tuple[int, int]] = []
-    places = torch.arange(LENGTH, device=model.device)[None]
+    found = _Found()
+    places = torch.arange(LENGTH, device=input_device(model))[None]
     name = type(model).__name__
     with using(model, NAME), torch.no_grad():
         output = body(input_ids=places, position_ids=places, use_cache=False, windows=found)
     if getattr(output, "last_hidden_state", None) is None:
         raise unsupported(name, "its body cannot be told from its head")
-    _require_all_layers(model, [layer for layer, _ in found])
-    return {layer: window for layer, window in found if window}
+    _require_all_layers(model, [layer for layer, _ in found.windows])
+    return {layer: window for layer, window in found.windows if window}
+
+
+class _Found:
+    """Windows by layer. No bare list: the hooks of a spread model hand copies of lists on."""
+
+    def __init__(self) -> None:
+        self.windows: list[tuple[int, int]] = []
 
 
 def _require_all_layers(model: PreTrainedModel, layers: list[int]) -> None:
@@ -79,14 +87,14 @@ def _note(
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    windows: list[tuple[int, int]] | None = None,
+    windows: _Found | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Take down the window of a layer; the values that it returns are of no use."""
     require_known(module, others)
     if windows is None:
         raise unsupported(type(module).__name__, "it hides our arguments")
-    windows.append((layer_of(module), _window(module, attention_mask)))
+    windows.windows.append((layer_of(module), _window(module, attention_mask)))
     heads = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
     return heads.transpose(1, 2).contiguous(), None
 
