@@ -28,7 +28,7 @@ def train_in_two_processes(kind: str, folder: Path) -> None:
     shared = {
         "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS), *sys.path]),
     }  # fmt: skip
     command = [sys.executable, str(TESTS / "distributed_worker.py"), kind, str(folder)]
     workers = [
