@@ -33,6 +33,7 @@ from warmup_distill.store.manifest import Manifest
 from warmup_distill.store.opening import open_run, require_run
 from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.store.writing import in_words
+from warmup_distill.training.asked import require_sharding
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +93,9 @@ def opened(
     Raises:
         WarmupDistillError: something is wrong; nothing was written or removed.
     """
-    if recipe.cluster and stage is None:
-        require_shares(recipe, recipe.cluster.num_workers)
+    if recipe.cluster:
+        require_shares(recipe, recipe.cluster.num_workers, stage)
+    require_sharding(recipe, stage)
     with place_of(recipe.cluster) as place:
         session = Session(folder, recipe, place)
         require_folder(folder)

@@ -27,6 +27,7 @@ TRAINING: dict[str, Any] = {
     "per_device_train_batch_size": 3, "gradient_accumulation_steps": 5,
     "lr_scheduler_type": "cosine", "warmup_steps": 2, "weight_decay": 0.1, "max_grad_norm": 0.3,
     "activation_checkpointing": True, "save_steps": 9, "lora": {"r": 2}, "row_tokens": 99,
+    "trainer": {"fsdp": True},
 }  # fmt: skip
 DISTILL: dict[str, Any] = TRAINING | {
     "objective": "reverse_kl", "options": {"form": "ce"}, "cross_entropy_weight": 0.5,

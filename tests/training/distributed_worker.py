@@ -1,43 +1,109 @@
 """One of several processes that train together; started by test_distributed.py.
 
-    RANK=… WORLD_SIZE=2 … python distributed_worker.py KIND FOLDER
+    RANK=… WORLD_SIZE=2 … python distributed_worker.py replicated|sharded FOLDER
 
-Rank 0 writes the gradient's norm and the trained weights.
+The first process writes what its trainings have left, and each what it has seen by itself.
 """
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
-from conftest import VOCABULARY_SIZE
-from test_training import (
-    distill_trainer,
-    distill_trainer_by_rows,
-    warmup_trainer,
-    warmup_trainer_by_rows,
-)
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+from scenarios import SCENARIOS, distill, fitted, fsdp, outcome
+from test_state import Killed, kill_at
+from test_training import ROWS
 
-from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.errors import NumbersError, RecipeError
+from warmup_distill.training.completions import StudentCompletions, StudentShare
+from warmup_distill.training.distill import collate_completions
+from warmup_distill.training.finite import FiniteGradients
 
-TRAINERS = {
-    "distill": distill_trainer,
-    "distill_by_rows": distill_trainer_by_rows,
-    "warmup": warmup_trainer,
-    "warmup_by_rows": warmup_trainer_by_rows,
-}
+RANK = int(os.environ["RANK"])
+
+
+def replicated(folder: Path) -> dict[str, Any]:
+    """Each process holds the whole model (DDP)."""
+    found = {name: outcome(name, folder, 2) for name in SCENARIOS}
+    fitted(folder / "fitted")
+    found["drawn"] = _drawn(folder)
+    found["refused"] = _refused(folder)
+    return found
+
+
+def sharded(folder: Path) -> dict[str, Any]:
+    """The processes share out the model (FSDP2).
+
+    Accelerate shards on GPUs alone, and on CPUs it takes DDP in silence. It is told that these are
+    GPUs; all that follows is its own and PyTorch's code for FSDP2, over gloo.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PartialState, "__init__", _as_if_on_gpus(PartialState.__init__))
+        found: dict[str, Any] = {}
+        for number, name in enumerate(SCENARIOS):  # in every other one the head is a unit by itself
+            layers = ["LlamaDecoderLayer", "Linear"][: 1 + number % 2]
+            units = fsdp(transformer_layer_cls_to_wrap=layers)
+            found[name] = outcome(name, folder, 2, **units)
+        found["not finite"] = _not_finite(folder)
+        fitted(folder / "undisturbed", trainer=fsdp())
+        _killed_and_resumed(folder / "resumed", trainer=fsdp())
+        in_pieces = fsdp(state_dict_type="SHARDED_STATE_DICT")
+        _killed_and_resumed(folder / "in_pieces", trainer=in_pieces)
+        _killed_and_resumed(folder / "adapted", trainer=fsdp(), lora={"r": 2})
+    return found
+
+
+def _as_if_on_gpus(original: Any) -> Any:
+    def begin(state: PartialState, *arguments: Any, **named: Any) -> None:
+        original(state, *arguments, **named)
+        shared = PartialState._shared_state
+        if shared["distributed_type"] == DistributedType.MULTI_CPU:
+            shared["distributed_type"] = DistributedType.MULTI_GPU
+
+    return begin
+
+
+def _killed_and_resumed(folder: Path, **changes: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_at(4, patch)
+        fitted(folder, **changes)
+    fitted(folder, **changes)
+
+
+def _drawn(folder: Path) -> list[int]:
+    """What this process draws for rows that all of them have."""
+    trainer = distill(folder, 2)
+    share = StudentShare(share=1.0, max_new_tokens=8)
+    own = StudentCompletions(trainer.policy, share, trainer.args.process_index)
+    return own.of_step([collate_completions(ROWS)], 0, 0.0)[0]["input_ids"].tolist()
+
+
+def _refused(folder: Path) -> str:
+    with pytest.raises(RecipeError) as error:
+        distill(folder, 2, **fsdp())
+    return str(error.value)
+
+
+def _not_finite(folder: Path) -> str:
+    """A gradient of which the second process alone holds what is not finite."""
+    trainer = distill(folder, 2, **fsdp())
+    trainer.train()
+    for parameter in trainer.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    if RANK == 1:
+        trainer.model.lm_head.weight.grad.to_local()[0, 0] = torch.inf
+    with pytest.raises(NumbersError) as error:
+        FiniteGradients().on_pre_optimizer_step(None, trainer.state, None, model=trainer.model)
+    return str(error.value)
 
 
 def main() -> None:
-    kind, folder = sys.argv[1], Path(sys.argv[2])
-    vocabulary = Vocabulary(size=VOCABULARY_SIZE, eos_ids=frozenset({1}), pad_id=0)
-    trainer = TRAINERS[kind](vocabulary, folder, (2, 1))
-    assert trainer.accelerator.num_processes == 2
-    trainer.train()
-    if trainer.is_world_process_zero():
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        norms = [line["grad_norm"] for line in trainer.state.log_history if "loss" in line]
-        torch.save((norms, model.state_dict()), folder / "found.pt")
+    found = {"replicated": replicated, "sharded": sharded}[sys.argv[1]](Path(sys.argv[2]))
+    torch.save(found, Path(sys.argv[2]) / f"found-{RANK}.pt")
     torch.distributed.barrier()
     os._exit(0)  # gloo sometimes hangs while Python takes it down
 

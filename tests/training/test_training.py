@@ -13,7 +13,6 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from warmup_distill.cluster.places import Here
-from warmup_distill.errors import RecipeError
 from warmup_distill.losses import NEED_WHOLE, PREFERENCES, PairLogprobs, nll
 from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.vocabulary import Vocabulary
@@ -160,15 +159,6 @@ def test_splitting_a_batch_into_packed_rows_changes_nothing(
         logs.append(next(line for line in trainer.state.log_history if "loss" in line))
     assert logs[1] == pytest.approx(logs[0], rel=1e-4, abs=1e-4)
     torch.testing.assert_close(weights[1], weights[0], atol=1e-4, rtol=0)
-
-
-def test_several_packed_rows_are_refused_where_processes_shard_the_model(
-    vocabulary: Vocabulary, tmp_path: Path
-) -> None:
-    trainer = warmup_trainer_by_rows(vocabulary, tmp_path, (4, 1))
-    trainer.is_fsdp_enabled = True
-    with pytest.raises(RecipeError, match="takes 3 packed rows"):
-        trainer.training_step(trainer.model, trainer.data_collator(pairs()))
 
 
 def test_distillation_loss_is_the_mean_over_all_completion_tokens(

@@ -100,23 +100,45 @@ def choose_for(models: Sequence[PreTrainedModel], asked: TokenCount, texts: Text
 
 
 def choose_row(
-    section: TrainSection, place: Place, student: ModelRef, others: Sequence[ModelRef]
+    section: TrainSection,
+    place: Place,
+    student: ModelRef,
+    others: Sequence[ModelRef],
+    sharded_over: int,
 ) -> Chosen:
     """The tokens of a training's forward pass that are asked for, or as many as fit.
 
     Args:
         student: that is trained.
         others: that are in memory besides.
+        sharded_over: see `trained_bytes`.
     """
     if section.row_tokens != "auto":
         return Chosen(tokens=section.row_tokens, asked=section.row_tokens)
     ((_, memory),) = place.compute(_Looking(), [None], NOBODY)
     sizes = _sizes(student.name)
-    weights = 4 * sizes.parameters * (1 if section.lora else 2 + MOMENTS)
+    weights = trained_bytes(sizes, section, sharded_over)
     weights += sum(needs_of(ref, memory.devices).weights for ref in others)
     each = 4 * sizes.kept_for_gradients(section.activation_checkpointing)
     chosen = fitted(memory, weights + LIVE_LOGITS * 4 * LOGITS_AT_ONCE, each)
     return replace(chosen, tokens=min(chosen.tokens, MOST_IN_A_PASS))
+
+
+def trained_bytes(sizes: Sizes, section: TrainSection, sharded_over: int) -> int:
+    """What the weights that are trained, their gradients and moments take in one process.
+
+    Where they are sharded, the embedding and two layers, one that runs and one that comes next,
+    are whole for the time being.
+
+    Args:
+        sharded_over: processes that hold a share each of them.
+    """
+    whole = 4 * sizes.parameters * (1 if section.lora else 2 + MOMENTS)
+    if sharded_over == 1:
+        return whole
+    embedding = sizes.head_rows * sizes.width
+    layer = (sizes.multiplied - embedding) // sizes.layers
+    return whole // sharded_over + 4 * (embedding + 2 * layer)
 
 
 def needs_of(ref: ModelRef, devices: int) -> Needs:

@@ -13,6 +13,7 @@ from warmup_distill.engines.fitting import (
     Needs,
     Texts,
     fitting,
+    trained_bytes,
 )
 from warmup_distill.models.holding import Held
 from warmup_distill.models.loading import dtype_named
@@ -23,6 +24,7 @@ from warmup_distill.planning.costs import Lengths
 from warmup_distill.planning.devices import DEVICES
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts
 from warmup_distill.recipe import DistillSection, Recipe
+from warmup_distill.recipe.batches import holders
 from warmup_distill.recipe.section import TokenCount
 from warmup_distill.recipe.training import TrainSection
 from warmup_distill.tree.packed import LOGITS_AT_ONCE
@@ -90,9 +92,13 @@ def memory(recipe: Recipe, facts: Facts, sharded_over: int = 1) -> dict[str, int
 
     Args:
         sharded_over: training processes that hold a share each of the trained weights, gradients
-            and moments, as FSDP does.
+            and moments, as FSDP does, whatever the recipe says.
     """
     assert facts.teacher and facts.student and facts.vocabulary and facts.data
+
+    def over(section: TrainSection) -> int:
+        return max(sharded_over, holders(recipe, section))
+
     needs = _needs(recipe, facts)
     models = sum(one.weights for one in needs)
     cache = sum(one.kept for one in needs)
@@ -107,13 +113,14 @@ def memory(recipe: Recipe, facts: Facts, sharded_over: int = 1) -> dict[str, int
     found = {
         "rollouts": models + cache * rollouts + logits,
         "warmup": (needs[0].weights + cache * watched if watched else 0)
-        + _trained(facts.student, recipe.warmup, pair_tokens, sharded_over)
+        + _trained(facts.student, recipe.warmup, pair_tokens, over(recipe.warmup))
         + logits,
-        "distill": _distilled(recipe.distill, facts, needs[0], longest, sharded_over) + logits,
+        "distill": _distilled(recipe.distill, facts, needs[0], longest, over(recipe.distill))
+        + logits,
         "evaluate": models + cache * evaluated + logits,
     }
     if recipe.cut:
-        found["cut"] = _distilled(recipe.cut, facts, needs[0], longest, sharded_over) + logits
+        found["cut"] = _distilled(recipe.cut, facts, needs[0], longest, over(recipe.cut)) + logits
     if recipe.control:
         found["control"] = found["distill"]
     order = stages_of(recipe)
@@ -197,17 +204,9 @@ def disk(recipe: Recipe, facts: Facts, counted: Tokens) -> dict[str, int]:
 def _trained(
     model: ModelFacts, section: TrainSection, tokens_at_once: int, sharded_over: int
 ) -> int:
-    """Weights, gradients, moments, and what the backward pass needs of each token.
-
-    Where they are sharded, the embedding and two layers, one that runs and one that comes next,
-    are whole for the time being.
-    """
-    weights = 4 * model.parameters * (1 if section.lora else 2 + MOMENTS)
-    if sharded_over > 1:
-        embedding = model.head_rows * model.width
-        layer = (model.multiplied - embedding) // model.layers
-        weights = weights // sharded_over + 4 * (embedding + 2 * layer)
-    return weights + 4 * tokens_at_once * model.kept_for_gradients(section.activation_checkpointing)
+    """Weights, gradients, moments, and what the backward pass needs of each token."""
+    kept = model.kept_for_gradients(section.activation_checkpointing)
+    return trained_bytes(model, section, sharded_over) + 4 * tokens_at_once * kept
 
 
 def rows_trained(section: TrainSection, rows: float) -> float:

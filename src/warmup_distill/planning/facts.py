@@ -23,6 +23,7 @@ from warmup_distill.stages.evaluate import require_gold
 from warmup_distill.stages.models_ahead import expected_path, require_models
 from warmup_distill.stages.rows_ahead import require_rows
 from warmup_distill.stages.session import Session
+from warmup_distill.training.asked import require_sharding
 
 Found = TypeVar("Found")
 
@@ -90,6 +91,7 @@ def gather(session: Session) -> Facts:
         workers = recipe.cluster.num_workers
         facts.attempt(require_ray)
         facts.attempt(lambda: require_shares(recipe, workers))
+    facts.attempt(lambda: require_sharding(recipe))
     facts.attempt(lambda: require_models(recipe))
     facts.teacher = facts.attempt(lambda: model_facts(recipe.teacher))
     facts.student = facts.attempt(lambda: model_facts(recipe.student))

@@ -38,13 +38,25 @@ def most_processes(batch: int, workers: int) -> int:
     return next(count for count in range(min(batch, workers), 0, -1) if batch % count == 0)
 
 
-def require_shares(recipe: Recipe, processes: int) -> None:
+def trainings_of(recipe: Recipe, stage: str | None = None) -> dict[str, TrainSection]:
+    """The sections of a recipe that train, by name; of one stage alone if it is given."""
+    found: dict[str, TrainSection] = {"warmup": recipe.warmup, "distill": recipe.distill}
+    found |= {"cut": recipe.cut} if recipe.cut and recipe.cut.heal else {}
+    if stage is None:
+        return found
+    name = "distill" if stage == "control" else stage
+    return {name: found[name]} if name in found else {}
+
+
+def holders(recipe: Recipe, section: TrainSection) -> int:
+    """Workers that share out the weights of a training; 1 if each holds all of them."""
+    return recipe.cluster.num_workers if recipe.cluster and section.trainer.fsdp else 1
+
+
+def require_shares(recipe: Recipe, processes: int, stage: str | None = None) -> None:
     """Raise a RecipeError if a training of the recipe cannot be shared out among processes."""
-    sections: dict[str, TrainSection] = {"warmup": recipe.warmup, "distill": recipe.distill}
-    if recipe.cut and recipe.cut.heal:
-        sections["cut"] = recipe.cut
     faults: dict[str, list[str]] = {}
-    for name, section in sections.items():
+    for name, section in trainings_of(recipe, stage).items():
         per_device = section.per_device_train_batch_size
         try:
             share_of_batch(per_device, section.gradient_accumulation_steps, processes)

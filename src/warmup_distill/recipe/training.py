@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from warmup_distill.recipe.section import Section, TokenCount, unit
+from warmup_distill.recipe.trainer import TrainerSection
 
 
 class LoraSection(Section):
@@ -52,6 +53,7 @@ class TrainSection(Section):
     """Compute activations again in the backward pass, to save memory."""
     lora: LoraSection | None = None
     """Train low-rank adapters instead of all weights; needs the extra `lora`."""
+    trainer: TrainerSection = TrainerSection()
 
 
 class WatchSection(Section):

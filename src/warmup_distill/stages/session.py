@@ -27,6 +27,7 @@ from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary, shared_vocabulary
 from warmup_distill.models.weights import stored_dtype
 from warmup_distill.recipe import Recipe, TrainSection
+from warmup_distill.recipe.batches import holders
 from warmup_distill.recipe.section import TokenCount
 from warmup_distill.store.fingerprints import contents, fingerprints
 from warmup_distill.store.manifest import Manifest
@@ -132,7 +133,8 @@ class Session:
             start: the model that is trained, by name or folder.
             others: that are in memory besides.
         """
-        choosing = partial(choose_row, section, self.place, self.ref(start), others)
+        shared = holders(self.recipe, section)
+        choosing = partial(choose_row, section, self.place, self.ref(start), others, shared)
         return self._settled(stage, "row_tokens", section.row_tokens, choosing).chosen.tokens
 
     def _settled(

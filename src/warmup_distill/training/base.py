@@ -2,22 +2,25 @@
 
 import abc
 import contextlib
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import AutocastKwargs
 from torch import Tensor
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from warmup_distill.engines.paths import packed_model
-from warmup_distill.errors import NumbersError, RecipeError
+from warmup_distill.errors import NumbersError
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.training.adapters import with_adapters
+from warmup_distill.training.asked import require_as_asked
+from warmup_distill.training.finite import FiniteGradients
 from warmup_distill.training.given import (
     given_model,
     given_tokenizer,
@@ -26,8 +29,12 @@ from warmup_distill.training.given import (
     require_effect,
     require_one_device,
 )
+from warmup_distill.training.passes import exchanging, passes_of
+from warmup_distill.training.ranks import gathered
 from warmup_distill.training.repeatable import repeatable
-from warmup_distill.training.validation import validate_rows
+from warmup_distill.training.shares import shared_out
+from warmup_distill.training.validation import means_of, validate_rows
+from warmup_distill.tree.inside import inside
 
 OWN_STATE = "own_state.json"
 """In a checkpoint: what our trainers keep besides, such as where TAID's target is."""
@@ -81,6 +88,7 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         self.vocabulary = vocabulary
         self.loss_is_scaled_for_ga = True
         self.policy = packed_model(_without_adapters(model), vocabulary)
+        require_as_asked(self)
         self._extra: dict[str, list[float]] = defaultdict(list)
         self.add_callback(FiniteGradients())
 
@@ -89,28 +97,37 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         with repeatable(self.args.device):
             return super().train(*arguments, **keywords)
 
-    def training_step(self, model: Any, inputs: Any, *more: Any, **named: Any) -> Tensor:
+    def training_step(
+        self, model: Any, inputs: Any, num_items_in_batch: Tensor | float | None = None
+    ) -> Tensor:
         """See `transformers.Trainer.training_step`; a batch's packed rows run one after the other.
 
         Attention follows our layouts until the gradients are there, for checkpointed layers run
         again in the backward pass, and not longer, so that callbacks find an ordinary model.
         """
-        rows = self.rows_of(inputs)
-        if len(rows) > 1 and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
-            # All processes must run equally many passes there.
-            raise RecipeError(
-                f"a batch takes {len(rows)} packed rows, and under DeepSpeed or FSDP it must be "
-                "one. Raise row_tokens, or lower per_device_train_batch_size and raise "
-                "gradient_accumulation_steps."
-            )
         losses = []
-        for number, row in enumerate(rows, start=1):
-            # Processes may have unlike numbers of rows; they exchange gradients once per batch.
-            last = number == len(rows)
-            waiting = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
-            with waiting, self.policy.following():
-                losses.append(super().training_step(model, row, *more, **named))
+        passes = passes_of(self, inputs, self.train_dataset)
+        for number, (row, counts) in enumerate(passes, start=1):
+            # What does not count is divided by infinity, and with it the gradient.
+            total: Any = num_items_in_batch if counts else math.inf
+            noting = contextlib.nullcontext() if counts else self.noting_apart()
+            waiting = exchanging(self, model, last=number == len(passes))
+            with waiting, noting, self.policy.following():
+                losses.append(super().training_step(model, row, total))
         return torch.stack(losses).sum()
+
+    def get_train_dataloader(self) -> Any:
+        """See `transformers.Trainer.get_train_dataloader`; several processes share out the rows."""
+        passes = self.args.gradient_accumulation_steps
+        return shared_out(super().get_train_dataloader(), self.owners, passes)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """See `transformers.Trainer.get_eval_dataloader`; several processes share out the rows."""
+        return shared_out(super().get_eval_dataloader(eval_dataset), self.owners, 1)
+
+    def owners(self, dataset: Any) -> Sequence[Hashable]:
+        """What keeps rows of a data set together, by row; here each is by itself."""
+        return range(len(dataset))
 
     def rows_of(self, inputs: Any) -> Sequence[dict[str, Tensor]]:
         """The packed rows of a batch of the collator, each small enough for one pass."""
@@ -133,7 +150,7 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
     ) -> Any:
         total = self.count(inputs) if num_items_in_batch is None else num_items_in_batch
         with self.policy.following(), self.accelerator.autocast(UNCACHED):
-            loss = inside_forward(model, lambda: self.summed_loss(inputs)) / total
+            loss = inside(model, lambda: self.summed_loss(inputs)) / total
         if not torch.isfinite(loss):
             rows = inputs["rows"].tolist() if "rows" in inputs else "(not numbered)"
             raise NumbersError(
@@ -164,9 +181,9 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
     def _get_num_items_in_batch(
         self, batch_samples: list[dict[str, Tensor]], device: torch.device
     ) -> Tensor:
-        total = torch.stack([self.count(inputs) for inputs in batch_samples]).sum().to(device)
-        gathered: Tensor = self.accelerator.gather(total)
-        return gathered.sum()
+        total = sum(int(self.count(inputs)) for inputs in batch_samples if inputs)
+        everywhere: Tensor = self.accelerator.gather(torch.tensor(total, device=device))
+        return everywhere.sum()
 
     def own_state(self) -> dict[str, Any]:
         """What to give to `restore` to go on from here."""
@@ -210,43 +227,9 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
 
     def log(self, logs: dict[str, float], *arguments: Any, **keywords: Any) -> None:
         if "loss" in logs:
-            logs |= {name: sum(values) / len(values) for name, values in self._extra.items()}
+            logs |= means_of(gathered(dict(self._extra)))
             self._extra.clear()
         super().log(logs, *arguments, **keywords)
-
-
-class FiniteGradients(TrainerCallback):
-    """Stops before an optimizer step would spoil the weights."""
-
-    def on_pre_optimizer_step(
-        self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
-    ) -> None:
-        for name, parameter in model.named_parameters():
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                raise NumbersError(
-                    f"the gradient of {name} in step {state.global_step + 1} is not finite. The "
-                    "last checkpoint is kept. Lower the learning rate or max_grad_norm."
-                )
-
-
-def inside_forward(model: Any, function: Callable[[], Tensor]) -> Tensor:
-    """Call a function inside the forward of a model that may be wrapped.
-
-    DDP and FSDP prepare for the backward pass in their own forward, so whatever uses the weights
-    has to happen in there.
-    """
-    inner = model
-    while hasattr(inner, "module"):
-        inner = inner.module
-    if inner is model:
-        return function()
-    original = inner.forward
-    inner.forward = lambda *_: function()
-    try:
-        value: Tensor = model()
-    finally:
-        inner.forward = original
-    return value
 
 
 def _without_adapters(model: Any) -> PreTrainedModel:

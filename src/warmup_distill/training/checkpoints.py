@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from warmup_distill.errors import RunError
+from warmup_distill.foreign.reading import stays_inside
 from warmup_distill.foreign.showing import brief
 from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.store.checking import recorded
@@ -56,7 +57,8 @@ def _drop_unread(folder: Path) -> None:
 
 def seal(folder: Path, about: Mapping[str, Any]) -> None:
     """Write the seal of a folder whose files are all there."""
-    names = [path.name for path in sorted(folder.iterdir()) if path.is_file()]
+    there = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in there]  # shards have a folder below
     files = recorded(folder, (name for name in names if name != SEAL))
     write_json(folder / SEAL, {"about": about, "files": files})
 
@@ -100,7 +102,7 @@ def _read_seal(checkpoint: Path) -> dict[str, Any] | None:
     parts = (found.get("about"), found.get("files")) if isinstance(found, dict) else (None,)
     if not all(isinstance(part, dict) for part in parts):
         return None
-    return found if all(Path(name).name == name for name in found["files"]) else None
+    return found if all(map(stays_inside, found["files"])) else None
 
 
 def _fault(checkpoint: Path, files: Mapping[str, Any]) -> str | None:

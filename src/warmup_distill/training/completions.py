@@ -11,6 +11,7 @@ from torch import Tensor
 from warmup_distill.engines.randomness import keys_of, stream, uniforms
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.recipe.distillation import AdaptiveSection
+from warmup_distill.training.ranks import of_first
 from warmup_distill.tree.pack import batches_by_size, pack_completions
 from warmup_distill.tree.packed import PackedModel
 
@@ -109,15 +110,17 @@ class StudentCompletions:
         """The batches of one optimizer step, some of them with other completions.
 
         Args:
-            batches: made by `collate_completions`.
+            batches: made by `collate_completions`, or empty.
             step: optimizer steps done; with the seed it names the random numbers.
             progress: share of all steps that is done.
         """
         section = self.settings.adaptive
         if self.adaptive and section and step % section.validation_steps == 0:
-            self.adaptive.validated(mean_cross_entropy(self.student, self.settings.validation))
+            rows = self.settings.validation
+            self.adaptive.validated(of_first(lambda: mean_cross_entropy(self.student, rows)))
         return [
-            self._choose(batch, (step, number), progress) for number, batch in enumerate(batches)
+            self._choose(batch, (step, number), progress) if batch else batch
+            for number, batch in enumerate(batches)
         ]
 
     def _choose(

@@ -185,8 +185,10 @@ class DistillTrainer(GloballyNormalizedTrainer):
             piece = {name: values[some] for name, values in signal.items()}
             return self._values(piece, self.policy.logits(states), ids[some]).sum()
 
-        at_once = max(1, self.policy.positions_at_once // 2)  # for two models' logits are there
-        return summed_in_parts(part, hidden, self.policy.head.parameters(), at_once)
+        head, at_once = self.policy.head, max(1, self.policy.positions_at_once // 2)  # two models'
+        return head.inside(
+            lambda states: summed_in_parts(part, states, head.parameters(), at_once), hidden
+        )
 
     @torch.no_grad()
     def _signal(self, inputs: dict[str, Tensor], pack: Pack) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from warmup_distill.training.adapters import with_lora
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.checkpoints import Sealing, newest_whole
 from warmup_distill.training.ranks import any_of, is_first, processes, wait_for_all
+from warmup_distill.training.sharding import gather_into, without_weights
 from warmup_distill.training.watch import Watch, Watched
 
 logger = logging.getLogger(__name__)
@@ -78,8 +79,9 @@ def fit(
         "seed": seed,
         "rows": digest(list(rows)),
         **(origin or {}),
-        **({"processes": processes()} if processes() > 1 else {}),
+        "processes": processes(),
     }
+    blank: Any = without_weights(policy) if section.trainer.fsdp else None
     trainer = trainer_type(
         model=policy,
         args=training_arguments(section, len(rows), seed, autocast, str(scratch)),
@@ -93,8 +95,11 @@ def fit(
     for callback in filter(None, callbacks):
         trainer.add_callback(callback)
     _train(trainer, newest_whole(scratch, about), watch)
-    trained: Any = policy.merge_and_unload() if section.lora else policy
+    if blank is not None:
+        gather_into(blank, trainer)
     if is_first():
+        whole = policy if blank is None else blank
+        trained = whole.merge_and_unload() if section.lora else whole
         save_model(trained, tokenizer, folder, trainer.vocabulary, saved_dtype)
         _write_logs(trainer, folder, watch)
     wait_for_all()
@@ -173,6 +178,7 @@ def training_arguments(
         logging_first_step=True,
         logging_nan_inf_filter=False,  # a loss that is no number must show as one
         dataloader_pin_memory=torch.cuda.is_available(),
+        **section.trainer.given(),
     )
 
 

@@ -25,12 +25,26 @@ def is_first() -> bool:
 
 def any_of(flag: bool) -> bool:
     """Whether it is true in one process at least, so that all do the same."""
+    return bool(largest(int(flag)))
+
+
+def largest(number: int) -> int:
+    """The largest of the numbers that the processes give, in all of them."""
     if not _together():
-        return flag
+        return number
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    found = torch.tensor([float(flag)], device=device)
+    found = torch.tensor(number, device=device)
     dist.all_reduce(found, op=dist.ReduceOp.MAX)
-    return bool(found)
+    return int(found)
+
+
+def gathered(value: T) -> list[T]:
+    """What each of the processes gives, in all of them."""
+    if not _together():
+        return [value]
+    values: list[T] = [value] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def of_first(make: Callable[[], T]) -> T:

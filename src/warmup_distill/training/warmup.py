@@ -110,9 +110,13 @@ class WarmupTrainer(GloballyNormalizedTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        return PromptSampler(self.owners(dataset), self.args.seed)
+
+    def owners(self, dataset: Any) -> Sequence[tuple[int, ...]]:
+        """See `GloballyNormalizedTrainer.owners`: the prompts, for a pass runs each once."""
         listed = isinstance(dataset, list)
         prompts = [row["prompt_ids"] for row in dataset] if listed else dataset["prompt_ids"]
-        return PromptSampler(prompts, self.args.seed)
+        return [tuple(prompt) for prompt in prompts]
 
     def rows_of(self, inputs: Any) -> Sequence[dict[str, Tensor]]:
         """See `GloballyNormalizedTrainer.rows_of`: the collator has packed them."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from warmup_distill.models.vocabulary import NEVER, Vocabulary
+from warmup_distill.tree.inside import inside, is_sharded
 
 
 class Head:
@@ -34,8 +35,18 @@ class Head:
         """
         if self.layer is None:
             return self.vocabulary.ban(hidden.float(), banned)
-        logits: Tensor = self.layer(hidden)[..., : self.vocabulary.size].float()
+        # Past the hooks that gather sharded weights, for every block would do so; see `inside`.
+        run = self.layer.forward if is_sharded(self.layer) else self.layer
+        logits: Tensor = run(hidden)[..., : self.vocabulary.size].float()
         return self.vocabulary.ban(self._after(logits), banned)
+
+    def inside(self, function: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+        """What a function makes of hidden states with `logits`, inside one call of the layer.
+
+        Processes that share out the weights must call the layer equally often, however many
+        blocks of positions each of them has.
+        """
+        return function(hidden) if self.layer is None else inside(self.layer, function, hidden)
 
     def parameters(self) -> list[nn.Parameter]:
         """What `logits` uses."""

@@ -85,6 +85,9 @@ class PackedModel(abc.ABC):
 
         With gradients the blocks are computed again in the backward pass.
         """
+        return self.head.inside(lambda states: self._logprobs(states, ids), hidden)
+
+    def _logprobs(self, hidden: Tensor, ids: Tensor) -> Tensor:
         size = self.positions_at_once
         blocks = zip(torch.split(hidden, size), torch.split(ids, size), strict=True)
         if torch.is_grad_enabled() and len(ids) > size:
