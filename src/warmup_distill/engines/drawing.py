@@ -1,7 +1,8 @@
 """Completions of many prompts, drawn batch by batch; each is on disk as soon as it is drawn."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -96,6 +97,14 @@ class Sampling:
 def draw(
     place: Place, wanted: Sequence[Drawing], folders: Sequence[Path], meter: Meter
 ) -> list[list[list[Completion]]]:
+    """For each drawing, for each of its prompts, its completions; see `draw_each`."""
+    found = dict(draw_each(place, wanted, folders, meter))
+    return [found[number] for number in range(len(wanted))]
+
+
+def draw_each(
+    place: Place, wanted: Sequence[Drawing], folders: Sequence[Path], meter: Meter
+) -> Iterator[tuple[int, list[list[Completion]]]]:
     """Draw completions as `Engine.sample` does; those that are in the folders are not drawn again.
 
     Args:
@@ -103,12 +112,14 @@ def draw(
         meter: hears of every token drawn.
 
     Returns:
-        For each drawing, for each of its prompts, its completions.
+        The number of each drawing, with the completions of each of its prompts, as soon as all of
+        them are there.
 
     Raises:
         Stopped: a signal asked for it; the batches drawn are kept.
     """
-    found, waiting = [], []
+    found: list[dict[int, list[Completion]]] = []
+    waiting: list[tuple[int, list[int]]] = []
     notes = [one.notes() for one in wanted]
     for number, (one, folder) in enumerate(zip(wanted, folders, strict=True)):
         kept = _kept(folder, notes[number])
@@ -118,6 +129,8 @@ def draw(
         found.append(kept)
         rest = ([i for i in batch if i not in kept] for batch in one.batches())
         waiting += [(number, batch) for batch in rest if batch]
+    still = Counter(number for number, _ in waiting)
+    yield from ((n, _in_order(kept)) for n, kept in enumerate(found) if not still[n])
     items = [wanted[number].of(batch) for number, batch in waiting]
     for place_in_line, samples in place.compute(Sampling(), items, meter):
         number, batch = waiting[place_in_line]
@@ -131,7 +144,13 @@ def draw(
         flat = [one for group in drawn.values() for one in group]
         write_records(_free(folders[number]), Completion, flat, notes[number])
         found[number] |= drawn
-    return [[kept[i] for i in range(len(kept))] for kept in found]
+        still[number] -= 1
+        if not still[number]:
+            yield number, _in_order(found[number])
+
+
+def _in_order(kept: dict[int, list[Completion]]) -> list[list[Completion]]:
+    return [kept[prompt] for prompt in range(len(kept))]
 
 
 def draw_fitting(
