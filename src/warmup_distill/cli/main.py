@@ -9,7 +9,7 @@ import sys
 import traceback
 
 from warmup_distill.cli import screen
-from warmup_distill.cli.commands import app
+from warmup_distill.cli.app import app
 from warmup_distill.errors import NumbersError, WarmupDistillError
 from warmup_distill.foreign.libraries import quiet_libraries
 from warmup_distill.foreign.reading import is_full_disk, is_out_of_memory, reason

@@ -8,8 +8,11 @@ from itertools import count
 from pathlib import Path
 
 from warmup_distill.cluster.places import Meter, Place
+from warmup_distill.engines import Engine
 from warmup_distill.engines.batching import Batching
 from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.engines.vllm import VllmEngine
+from warmup_distill.engines.wire import Address
 from warmup_distill.errors import RunError
 from warmup_distill.models.holding import Held, ModelRef
 from warmup_distill.models.vocabulary import Vocabulary
@@ -44,6 +47,8 @@ class Drawing:
     temperature: float
     no_repeat_ngram_size: int | None = None
     batch_tokens: int
+    server: Address | None = None
+    """Of vLLM, which holds the model; in process if absent."""
 
     @property
     def most_tokens(self) -> int:
@@ -71,6 +76,7 @@ class Drawing:
         decoding = [self.temperature, self.no_repeat_ngram_size]
         model = [self.model.identity, self.model.dtype]
         asked = [model, self.prompts, self.streams, known, self.max_new_tokens, decoding]
+        asked += ["vllm"] if self.server else []
         return {QUESTION: digest(asked)}
 
 
@@ -79,11 +85,7 @@ class Sampling:
     """A task: draw one batch."""
 
     def __call__(self, item: Drawing, held: Held, meter: Meter) -> list[list[Sample]]:
-        (model,) = held.take(item.model)
-        engine = TransformersEngine(
-            model, model, item.vocabulary, item.batch_tokens, advance=meter.advance
-        )
-        drawn = engine.sample(
+        drawn = _engine(item, held, meter).sample(
             item.prompts,
             item.streams,
             max_new_tokens=item.max_new_tokens,
@@ -92,6 +94,14 @@ class Sampling:
         )
         meter.settle(item.most_tokens)
         return drawn
+
+
+def _engine(item: Drawing, held: Held, meter: Meter) -> Engine:
+    if item.server:
+        held.take()
+        return VllmEngine(item.server, item.server, item.vocabulary, meter.advance)
+    (model,) = held.take(item.model)
+    return TransformersEngine(model, model, item.vocabulary, item.batch_tokens, meter.advance)
 
 
 def draw(

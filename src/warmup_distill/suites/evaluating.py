@@ -8,6 +8,7 @@ from typing import Any
 
 from warmup_distill.engines.drawing import Drawing
 from warmup_distill.engines.randomness import stream
+from warmup_distill.engines.wire import Address
 from warmup_distill.errors import DataError
 from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.renderer import Renderer
@@ -49,6 +50,8 @@ class Subject:
     rows: Sequence[SuiteRow]
     profile: Profile
     context: int
+    server: Address | None = None
+    """Of vLLM, which holds the model; in process if absent."""
 
     @cached_property
     def prompts(self) -> list[list[int]]:
@@ -88,6 +91,7 @@ class Subject:
             temperature=self.profile.temperature,
             no_repeat_ngram_size=self.profile.no_repeat_ngram_size,
             batch_tokens=batch_tokens,
+            server=self.server,
         )  # fmt: skip
 
     def result(

@@ -12,7 +12,7 @@ from warmup_distill.engines.batching import Batching, Chosen
 from warmup_distill.engines.drawing import draw_each, forget
 from warmup_distill.engines.fitting import Texts, choose
 from warmup_distill.engines.progress import Progress
-from warmup_distill.errors import DataError
+from warmup_distill.errors import DataError, RunError
 from warmup_distill.foreign.showing import brief
 from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.loading import (
@@ -38,6 +38,7 @@ from warmup_distill.suites.catalogue import SEVEN, SUITES, SuiteRow, read_suite
 from warmup_distill.suites.evaluating import Subject
 from warmup_distill.suites.profiles import PROFILES, Profile, renderer_of
 from warmup_distill.suites.results import Answer
+from warmup_distill.suites.serving import AT_ONCE, Server, on_server
 
 BATCHING = "batching.json"
 """While a model is evaluated: its tokens at once, so that a second start goes on with them."""
@@ -59,6 +60,8 @@ class Question:
     dtype: DType = "float32"
     cluster: ClusterSection | None = None
     """Workers that draw; this process if None."""
+    server: Server | None = None
+    """That holds the model; in process if None."""
 
 
 def ask(
@@ -102,6 +105,12 @@ def evaluate_run(run: Path, question: Question) -> list[Path]:
 
     Results are in `suites/<model>/` of the run directory.
     """
+    if question.server:
+        raise RunError(
+            f"--server names one server, which holds one model, and {run} has several. Start a "
+            "server for each, and name the model instead of the run: warmup-distill evaluate "
+            f"{run / 'distill'} --suite {','.join(question.suites)} --server {question.server.url}"
+        )
     question = replace(question, chat=_chat(load_recipe(run / "recipe.yaml"), question.profile))
     with locked(run), place_of(question.cluster) as place:
         require_no_links(run, ["suites"])
@@ -138,6 +147,8 @@ def evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
         WarmupDistillError: a model or its data cannot be read; nothing is evaluated before all
             suites are. Or another process writes to the folder.
     """
+    if question.server:
+        question.server.require(question.profile)
     with locked(folder), place_of(question.cluster) as place:
         sweep(folder)
         return _evaluate({folder: name}, folder, question, place)
@@ -184,6 +195,7 @@ def _answer(
         "rows": digest([asdict(row) for row in rows]),
         "weights": identity(name),
         "dtype": question.dtype,
+        **({"engine": "vllm"} if question.server else {}),
     }
     return Answer(path=folder / f"{suite}-{question.profile.name}.json", suite=suite, asked=asked)
 
@@ -215,11 +227,17 @@ def _ask(
     waiting: Sequence[tuple[Answer, Subject]], above: Path, question: Question, place: Place
 ) -> None:
     """Draw everything at once, and write each result as soon as its completions are there."""
-    answers, subjects = zip(*waiting, strict=True)
-    batching = _batching(above / BATCHING, question.batch_tokens, subjects, place)
+    answers, subjects = ([*column] for column in zip(*waiting, strict=True))
+    batching = _batching(above / BATCHING, question, subjects, place)
     # Of a suite that was interrupted nobody has the time.
     timed = [not answer.drawn.exists() for answer in answers]
+    facts: dict[str, Any] = {}
     with Progress("suites", sum(one.most_tokens for one in subjects)) as progress:
+        if question.server:
+            workers = question.cluster.num_workers if question.cluster else 1
+            address = question.server.address(subjects[0].model, workers)
+            subjects, found = on_server(subjects, address, place, progress)
+            facts = {"server": found}
 
         def work(batch_tokens: int, meter: Meter) -> None:
             wanted = [one.drawing(batch_tokens) for one in subjects]
@@ -227,7 +245,7 @@ def _ask(
             for number, drawn in draw_each(place, wanted, [one.drawn for one in answers], meter):
                 result, predictions = subjects[number].result(drawn)
                 seconds = round(progress.seconds - began, 1) if timed[number] else None
-                result |= {"seconds": seconds, "batch_tokens": asdict(batching.chosen)}
+                result |= {"seconds": seconds, "batch_tokens": asdict(batching.chosen)} | facts
                 answers[number].write(result, predictions)
                 began = progress.seconds
 
@@ -235,11 +253,16 @@ def _ask(
     remove_files([above / BATCHING], above=above)
 
 
-def _batching(path: Path, asked: TokenCount, subjects: Sequence[Subject], place: Place) -> Batching:
+def _batching(
+    path: Path, question: Question, subjects: Sequence[Subject], place: Place
+) -> Batching:
     """The tokens at once as an interrupted evaluation left them in a file, or chosen now.
 
     All models have as many, for batches of several are under way together: what the largest takes.
     """
+    asked = question.batch_tokens
+    if question.server and asked == "auto":
+        asked = AT_ONCE  # the server knows what fits into its memory
     prompts = (ids for one in subjects for ids in one.asked)
     shortest, seeds = min(one.longest for one in subjects), len(subjects[0].profile.seeds)
     texts = Texts.of(prompts, shortest, seeds)
