@@ -5,6 +5,7 @@
     ├── DataError        a data file, data set, column or row
     ├── ModelError       a model, its tokenizer, or the two models together
     └── RunError         the run directory, or a stage that has nothing to work on
+        └── LostError    workers were lost more often than a run stands
 
 The command line prints the message and exits with code 2. They are `ValueError`s, so a script
 that guards its own arguments catches them too. Our own invariants use `assert` instead.
@@ -43,3 +44,7 @@ class ModelError(WarmupDistillError):
 
 class RunError(WarmupDistillError):
     """The run directory cannot be used as asked."""
+
+
+class LostError(RunError):
+    """Workers were lost more often than `cluster.max_failures` allows; the message says why."""

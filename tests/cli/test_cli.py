@@ -9,8 +9,9 @@ import pytest
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
-from warmup_distill.cli.commands import MetricName, ProfileName, app
+from warmup_distill.cli.app import app
 from warmup_distill.cli.main import main
+from warmup_distill.cli.options import MetricName, ProfileName
 from warmup_distill.models.loading import BUNDLED
 from warmup_distill.scoring.metrics import METRICS
 from warmup_distill.suites.profiles import PROFILES

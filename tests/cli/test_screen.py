@@ -187,7 +187,7 @@ PROGRAM = f"""
 import logging, sys, warnings
 from warmup_distill.cli import main, screen
 screen.guard()
-main._quiet_libraries()
+main.quiet_libraries()
 import transformers, huggingface_hub, datasets
 from transformers.utils import logging as theirs
 bad = {ESCAPE!r}

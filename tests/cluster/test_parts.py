@@ -8,6 +8,7 @@ import pytest
 from warmup_distill.cluster import parts as parts_module
 from warmup_distill.cluster.parts import SLOW, Lost, News, OpenParts
 from warmup_distill.cluster.remote import Done, Heard, Refused
+from warmup_distill.cluster.saying import Speaker
 from warmup_distill.errors import DataError, RunError
 from warmup_distill.store.stopping import Stopped
 
@@ -70,9 +71,13 @@ class Script:
         self.cancelled.append(attempt)
 
 
+def open_parts(script: Script, **settings: Any) -> OpenParts:
+    return OpenParts(link=script, clock=script.clock, speaker=Speaker(), **settings)
+
+
 def all_of(script: Script, count: int, meter: Any = None, **settings: Any) -> list[tuple[int, Any]]:
     settings = {"width": 2, "silence": 30.0, "max_failures": 3} | settings
-    parts = OpenParts(link=script, clock=script.clock, **settings)
+    parts = open_parts(script, **settings)
     return list(parts.all(count, meter or Counts()))
 
 
@@ -109,7 +114,7 @@ def test_a_silent_part_is_cancelled_and_sent_again() -> None:
 
 def test_whoever_is_long_about_a_result_makes_no_other_part_late() -> None:
     script = Script({0: [(3.0, Done(result=0))], 1: [(20.0, Done(result=10))]})
-    parts = OpenParts(link=script, clock=script.clock, width=2, silence=30, max_failures=0)
+    parts = open_parts(script, width=2, silence=30, max_failures=0)
     found = {}
     for number, result in parts.all(2, Counts()):
         found[number] = result
@@ -156,7 +161,7 @@ def test_a_signal_lets_the_open_parts_come_and_sends_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     script, came = Script({1: [(9.0, Done(result=10))]}), []
-    parts = OpenParts(link=script, clock=script.clock, width=2, silence=30, max_failures=0)
+    parts = open_parts(script, width=2, silence=30, max_failures=0)
 
     def leave() -> None:
         raise Stopped(15)

@@ -73,8 +73,12 @@ def test_two_workers_give_the_bytes_of_one_process_and_leave_nothing_behind(
         folder=folder,
     )  # fmt: skip
     workers = wait_for_busy(process, 2)
-    finish(process, folder)
+    said = finish(process, folder)
+    assert "pid=" not in said and "Traceback" not in said, "only what one process says"
+    for stage in ("rollouts", "warmup", "control", "distill", "evaluate"):
+        assert f"{stage}: 100%" in said
     assert differing(whole / "run", folder / "run", [*PARTS, "completions", "signals"]) == []
+    assert not list((folder / "run" / "checkpoints").rglob("*"))
     assert not any(map(is_there, workers))
     for stage in ("warmup", "control", "distill"):  # sums are taken in another order
         ours, theirs = (load_file(run / "run" / stage / "model.safetensors")

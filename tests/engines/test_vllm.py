@@ -21,7 +21,7 @@ from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.served import Served
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.engines.vllm import VllmEngine
-from warmup_distill.engines.wire import Address
+from warmup_distill.engines.wire import Address, names_in_recipe
 from warmup_distill.errors import RunError
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Check, Sample
@@ -74,6 +74,7 @@ def address(fake: FakeVllm, url: str, **changes: Any) -> Address:
     known: dict[str, Any] = {
         "role": "student", "url": url, "expected": "org/model", "dtype": "float32",
         "name": "served", "head": fake.model.config.vocab_size, "timeout": 20.0, "concurrency": 8,
+        "names": names_in_recipe("student"),
     }  # fmt: skip
     return Address(**(known | changes))
 

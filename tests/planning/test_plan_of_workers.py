@@ -8,7 +8,7 @@ from typing import Any
 
 import paper
 import pytest
-import torch
+from isolated import require_isolation, run
 from test_run import small_recipe
 
 from warmup_distill.cli.main import main
@@ -16,7 +16,6 @@ from warmup_distill.planning.bounds import bound, helps
 from warmup_distill.planning.cluster_page import cluster_lines, short
 from warmup_distill.planning.costs import Costs, Lengths
 from warmup_distill.planning.estimates import memory
-from warmup_distill.planning.facts import Facts
 from warmup_distill.planning.limits import ASSUMED
 from warmup_distill.planning.measuring import Measured
 from warmup_distill.planning.outlook import Outlook, Trouble, look_ahead, reached
@@ -56,8 +55,8 @@ def at_most(**changes: Any) -> Lengths:
     return Lengths(**(values | changes))
 
 
-def outlook(recipe: Recipe, measured: Measured | None = None, here: str = "CPU") -> Outlook:
-    return look_ahead(recipe, paper.facts(), at_most(), measured, here)
+def outlook(recipe: Recipe, measured: Measured | None = None) -> Outlook:
+    return look_ahead(recipe, paper.facts(), at_most(), measured)
 
 
 def test_parts_are_those_that_the_stages_make() -> None:
@@ -221,11 +220,12 @@ def test_memory_of_what_is_trained_is_sharded_and_nothing_else() -> None:
 MEASURED = Measured(
     costs=Costs(drawing=1.0, checking=2.0, pair=3.0, row=4.0, pairs_per_prompt=0.5),
     lengths=at_most(completion=100, continuation=30, pairs_per_prompt=0.5),
+    device="CPU",
 )
 
 
 def test_what_was_measured_on_such_a_device_counts_as_it_is() -> None:
-    found = outlook(paper_recipe(), MEASURED, "NVIDIA H100 80GB HBM3")
+    found = outlook(paper_recipe(), replace(MEASURED, device="NVIDIA H100 80GB HBM3"))
     assert found.costs == MEASURED.costs
     known = reached(found)
     # 100 tokens of 113.8 rows: 2 x (1.54e9 + 113.8 x 140 x 14,336) bytes a step; and an eighth of
@@ -238,13 +238,13 @@ def test_what_was_measured_on_such_a_device_counts_as_it_is() -> None:
 
 
 def test_what_was_measured_elsewhere_gives_its_lengths_alone() -> None:
-    found = outlook(paper_recipe(), MEASURED, "CPU")
+    found = outlook(paper_recipe(), MEASURED)
     assert found.costs and found.costs != MEASURED.costs and reached(found) == {}
     assert found.tokens()["rollouts"] == 7473 * 8 * (100 + 100 + 30)
-    unnamed = outlook(paper_recipe(cluster={"num_workers": 2}), MEASURED, "CPU")
+    unnamed = outlook(paper_recipe(cluster={"num_workers": 2}), MEASURED)
     assert unnamed.costs == MEASURED.costs
     text = "\n".join(cluster_lines(unnamed, [2], Trouble()))
-    assert "2 like this machine" in text and "with the threads of one worker" in text
+    assert "2 like the one that was measured" in text and "measured on one worker" in text
 
 
 def test_without_a_device_or_a_measurement_there_are_no_times() -> None:
@@ -317,35 +317,16 @@ def test_what_a_cluster_lacks_is_told_before_anything_is_computed(
     assert len(problems) == 2 and "worker-hours" not in page
 
 
-def test_measuring_takes_the_threads_of_a_worker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("warmup_distill.cluster.starting.find_spec", lambda name: object())
-    before, seen = torch.get_num_threads(), list[int]()
-
-    def measured(session: Any, facts: Facts) -> Measured:
-        seen.append(torch.get_num_threads())
-        return MEASURED
-
-    monkeypatch.setattr("warmup_distill.planning.measuring._measure", measured)
-    wanted = before + 1  # so that one core is enough for this test to say something
-    cluster = {"num_workers": 2, "cpus_per_worker": wanted}
-    page, problems = plan(small_recipe(cluster=cluster), tmp_path / "run", measured=True)
-    assert problems == [] and seen == [wanted] and torch.get_num_threads() == before
-    assert "of one worker: rollouts" in page and "workers    2 like this machine" in page
-
-
-def test_lengths_are_measured_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warmup_distill.cluster.starting.find_spec", lambda name: object())
-    recipe = small_recipe(
-        cluster={"num_workers": 2, "device": "h100"},
-        evaluate={"benchmarks": []},
-        control=False,
-    )
-    page, problems = plan(recipe, tmp_path / "run", measured=True)
-    assert problems == [] and "those that were measured" in page
+def test_measuring_is_done_on_a_worker(tmp_path: Path) -> None:
+    require_isolation()
+    changes: dict[str, Any] = {"evaluate": {"benchmarks": []}, "control": False}
+    recipe = dump_recipe(small_recipe(**changes))
+    (tmp_path / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    page = run("plan", "recipe.yaml", "--workers", "2", "--measure", folder=tmp_path)
+    assert "of one worker: rollouts" in page and "2 like the one that was measured" in page
     rows = {row[0]: row for line in page.splitlines() if (row := line.split())}
     tokens = rows["rollouts"][rows["rollouts"].index("parts") + 1 :]
     unit = {"k": 1e3, "M": 1e6}[tokens[1]]
     # 48 completions of a few dozen tokens, drawn and checked: fewer than they may have
     assert 48 * 2 * 10 < float(tokens[0]) * unit < 48 * 3 * 64
+    assert not (tmp_path / "runs").exists()

@@ -155,6 +155,25 @@ def test_the_paper_s_profile_averages_five_seeds_over_cut_prompts(tmp_path: Path
     assert result["echo_of_the_prompt"]["mean"] == pytest.approx(100 * 2 / 301)
 
 
+def test_suites_asked_together_give_the_predictions_of_each_alone(tmp_path: Path) -> None:
+    write(
+        tmp_path / "vicuna.jsonl",
+        [{"id": str(i), "prompt": "How many? " * (i + 1), "reference": "a"} for i in range(3)],
+    )
+    together = ask("problems,vicuna", "clean", 5, tmp_path, 8, 16384, "float32")
+    paths = evaluate_model("bundled:student", tmp_path / "together", together)
+    for name, path in zip(("problems", "vicuna"), paths, strict=True):
+        alone = ask(name, "clean", 5, tmp_path, 8, 16384, "float32")
+        (other,) = evaluate_model("bundled:student", tmp_path / name, alone)
+        ours, theirs = (
+            read_records(one.with_suffix(".parquet"), SuitePrediction) for one in (path, other)
+        )
+        assert ours == theirs and read_json(path)["suite"] == name
+    left = {path.name for path in (tmp_path / "together").iterdir()}
+    assert left == {f"{name}-clean.{end}" for name in ("problems", "vicuna")
+                    for end in ("json", "parquet")}  # fmt: skip
+
+
 def test_a_prompt_that_does_not_fit_is_named(tmp_path: Path) -> None:
     write(tmp_path / "vicuna.jsonl", [{"id": "v1", "prompt": "word " * 900, "reference": "a"}])
     question = ask("vicuna", "clean", None, tmp_path, None, 16384, "float32")

@@ -9,12 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from warmup_distill.cli.memory import require_addresses
 from warmup_distill.cli.options import (
     MOST,
     DTypeName,
-    ExportTarget,
-    MetricName,
     OutputDir,
     Overrides,
     ProfileName,
@@ -26,17 +23,11 @@ from warmup_distill.cli.options import (
     cluster_overrides,
     require_fitting_options,
     run_directory,
+    server_at,
 )
-from warmup_distill.cli.screen import say, say_json, show
+from warmup_distill.cli.screen import say, show
 from warmup_distill.errors import RunError
 from warmup_distill.store.stopping import listening
-
-app = typer.Typer(
-    help="Make a student language model ready for its teacher before knowledge distillation.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 
 STAGE_HELP = {
     "prompts": "Read the prompts and turn them into token ids.",
@@ -51,27 +42,6 @@ STAGE_HELP = {
 }
 
 
-def _version(value: bool) -> None:
-    if value:
-        from warmup_distill import __version__
-
-        print(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Make a student language model ready for its teacher before knowledge distillation."""
-    if context.invoked_subcommand not in ("score", "export"):
-        require_addresses()
-
-
-@app.command("run")
 def run_command(
     recipe: RecipePath,
     set_: Overrides = None,
@@ -91,7 +61,9 @@ def run_command(
     say(f"\nReport: {folder / 'report' / 'index.html'}")
 
 
-def _stage_command(stage: str) -> Callable[..., None]:
+def stage_command(stage: str) -> Callable[..., None]:
+    """The command that runs one stage."""
+
     def command(
         recipe: RecipePath,
         set_: Overrides = None,
@@ -113,12 +85,6 @@ def _stage_command(stage: str) -> Callable[..., None]:
     return command
 
 
-for _stage, _help in STAGE_HELP.items():
-    if _stage != "evaluate":
-        app.command(_stage, help=_help)(_stage_command(_stage))
-
-
-@app.command("evaluate")
 def evaluate_command(
     target: Annotated[
         str,
@@ -146,6 +112,15 @@ def evaluate_command(
         typer.Option(min=1, max=MOST, help="Tokens at once; as many as fit if absent."),
     ] = None,
     dtype: Annotated[DTypeName, typer.Option(help="Of the weights.")] = DTypeName.FLOAT32,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="Of vLLM, which holds the model.")
+    ] = None,
+    server_model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the model on its server.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="That holds the server's key.")
+    ] = None,
     set_: Overrides = None,
     output_dir: OutputDir = None,
     redo: Redo = False,
@@ -155,7 +130,14 @@ def evaluate_command(
     """Score every model of a run, or any model on the field's benchmarks."""
     require_fitting_options(
         suite,
-        for_suites={"--limit": limit, "--data": data, "--max-new-tokens": max_new_tokens},
+        for_suites={
+            "--limit": limit,
+            "--data": data,
+            "--max-new-tokens": max_new_tokens,
+            "--server": server,
+            "--server-model": server_model,
+            "--api-key-env": api_key_env,
+        },
         for_stages={"--set": set_, "--redo": redo},
     )
     if suite is None:
@@ -164,7 +146,7 @@ def evaluate_command(
                 f"expected a recipe (.yaml), got {target}. To evaluate a model or a run on the "
                 "benchmarks of the field, add --suite NAMES."
             )
-        _stage_command("evaluate")(Path(target), set_, output_dir, redo, workers, ray_address)
+        stage_command("evaluate")(Path(target), set_, output_dir, redo, workers, ray_address)
         return
     if Path(target).suffix in (".yaml", ".yml"):
         raise RunError(
@@ -177,7 +159,11 @@ def evaluate_command(
     question = ask(
         suite, profile.value, limit, data, max_new_tokens, batch_tokens or "auto", dtype.value
     )
-    question = replace(question, cluster=cluster_alone(workers, ray_address))
+    question = replace(
+        question,
+        cluster=cluster_alone(workers, ray_address),
+        server=server_at(server, server_model, api_key_env),
+    )
     with listening():
         if is_run(target):
             paths = evaluate_run(Path(target), question)
@@ -188,34 +174,6 @@ def evaluate_command(
     say(f"\nResults: {paths[0].parent if not is_run(target) else Path(target) / 'suites'}")
 
 
-@app.command("score")
-def score_command(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="Rows with `prediction` and `reference`, `references` or `answer`.",
-        ),
-    ],
-    metric: Annotated[MetricName, typer.Option(help="How to score.")],
-) -> None:
-    """Score another program's predictions: a JSON line per row, then the mean, 0 to 100."""
-    from dataclasses import asdict
-
-    from warmup_distill.scoring.files import score_file
-    from warmup_distill.scoring.statistics import estimate
-
-    rows = list(score_file(file, metric.value))
-    for row in rows:
-        line = asdict(row)
-        if row.extracted is None:
-            del line["extracted"]
-        say_json(line)
-    summary = asdict(estimate([row.value for row in rows]))
-    say_json({"metric": metric.value, "rows": len(rows)} | summary)
-
-
-@app.command("plan")
 def plan_command(
     recipe: RecipePath,
     set_: Overrides = None,
@@ -256,24 +214,6 @@ def plan_command(
     say(text)
     if problems:
         raise typer.Exit(2)
-
-
-@app.command("export")
-def export_command(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    to: Annotated[ExportTarget, typer.Option(help="The program that shall read the pairs.")],
-) -> None:
-    """Write the pairs of a run in another program's format."""
-    from warmup_distill.exporting import export_pairs
-
-    path, written, left_out = export_pairs(folder, to.value)
-    say(f"{written} pairs written to {path}")
-    if left_out:
-        say(
-            f"{left_out} pairs left out: a side was cut off, and {to.value} would teach the "
-            "student to stop there; or a control token stands in the text, which it would not "
-            "read as text."
-        )
 
 
 def _numbers(workers: str | None) -> list[int]:

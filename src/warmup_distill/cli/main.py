@@ -5,13 +5,13 @@ Exit codes: 0 done, 2 the user's input is wrong, 130 or 143 stopped by a signal,
 
 import errno
 import logging
-import os
 import sys
 import traceback
 
 from warmup_distill.cli import screen
-from warmup_distill.cli.commands import app
+from warmup_distill.cli.app import app
 from warmup_distill.errors import NumbersError, WarmupDistillError
+from warmup_distill.foreign.libraries import quiet_libraries
 from warmup_distill.foreign.reading import is_full_disk, is_out_of_memory, reason
 from warmup_distill.store.stopping import Stopped
 
@@ -22,7 +22,8 @@ NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 def main() -> None:
     """The console script."""
     screen.guard()
-    _quiet_libraries()
+    quiet_libraries()
+    logging.getLogger("warmup_distill").setLevel(logging.INFO)
     try:
         app()
     except WarmupDistillError as error:
@@ -60,14 +61,3 @@ def _explained(error: Exception) -> str:
 def _leave(message: str, code: int) -> None:
     screen.say(message, sys.stderr)
     raise SystemExit(code) from None
-
-
-def _quiet_libraries() -> None:
-    """Our own progress and messages, without the bars and hints of the libraries below."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("warmup_distill").setLevel(logging.INFO)
-    logging.getLogger("huggingface_hub").propagate = False  # it shows its warnings itself
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -10,6 +10,7 @@ from warmup_distill.errors import RunError
 
 if TYPE_CHECKING:
     from warmup_distill.recipe.cluster import ClusterSection
+    from warmup_distill.suites.serving import Server
 
 MOST = 2**31 - 1  # of anything that is counted
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe in YAML.")]
@@ -88,6 +89,17 @@ def cluster_alone(workers: int | None, ray_address: str | None) -> "ClusterSecti
     if workers is None:
         raise RunError("--ray-address names a cluster; say with --workers how many work there.")
     return ClusterSection(num_workers=workers, address=ray_address or "local")
+
+
+def server_at(url: str | None, model: str | None, key_env: str | None) -> "Server | None":
+    """What the options say of a server."""
+    from warmup_distill.suites.serving import Server
+
+    if url is None:
+        if model or key_env:
+            raise RunError("--server-model and --api-key-env have no effect without --server URL.")
+        return None
+    return Server(url=url, model=model, key_env=key_env)
 
 
 def run_directory(recipe: Path, output_dir: Path | None) -> Path:

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from warmup_distill.cluster.places import Meter
 from warmup_distill.cluster.remote import Done, Heard, Refused
-from warmup_distill.errors import RunError
+from warmup_distill.cluster.saying import Speaker
+from warmup_distill.errors import LostError
 from warmup_distill.store.stopping import asked, leave_if_asked
 
 logger = logging.getLogger(__name__)
@@ -68,12 +69,14 @@ class OpenParts:
         silence: seconds without a sign of life after which a part is sent again; also the least
             time after which a part that does give signs is taken to be stuck.
         max_failures: attempts that may be lost before the work stops.
+        speaker: says what workers said.
     """
 
     link: Link
     width: int
     silence: float
     max_failures: int
+    speaker: Speaker
     clock: Callable[[], float] = time.monotonic
     failures: list[str] = field(default_factory=list)
     _longest: float = 0.0
@@ -83,7 +86,7 @@ class OpenParts:
         """The number and the result of each of `count` parts, as they come.
 
         Raises:
-            RunError: more than `max_failures` attempts were lost; what each said is told.
+            LostError: more than `max_failures` attempts were lost; what each said is told.
             Stopped: a signal asked for it; the open parts were waited for.
         """
         waiting = deque(range(count))
@@ -123,6 +126,7 @@ class OpenParts:
                     part.settled += news.settled
                     meter.advance(news.advanced)
                     meter.settle(news.settled)
+                    self.speaker.say(news.said)
                 case Refused():
                     raise news.error
                 case Lost():
@@ -165,7 +169,7 @@ class OpenParts:
         self.failures.append(f"part {part.number}: {why}")
         if len(self.failures) > self.max_failures:
             lines = "\n".join(f"  - {line}" for line in self.failures)
-            raise RunError(
+            raise LostError(
                 f"{len(self.failures)} parts were lost on workers, more than cluster.max_failures "
                 f"({self.max_failures}):\n{lines}\nEvery part that came back is kept; the same "
                 "command goes on from there."

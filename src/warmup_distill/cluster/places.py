@@ -13,7 +13,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Given = TypeVar("Given", contravariant=True)
 Made = TypeVar("Made", covariant=True)
-Body = Callable[[Held], dict[str, int]]
 
 
 class Meter(Protocol):
@@ -26,6 +25,16 @@ class Meter(Protocol):
         """Work that takes so many tokens at the most is done, however many it took."""
 
 
+class StepMeter(Protocol):
+    """Hears how far a training is, as a progress bar does."""
+
+    def reached(self, step: int, steps: int, loss: float | None) -> None:
+        """So many optimizer steps of all are done; the loss is the last one that was logged."""
+
+
+Body = Callable[[Held, StepMeter], dict[str, int]]
+
+
 class _Nobody:
     """A meter that nobody reads."""
 
@@ -33,6 +42,9 @@ class _Nobody:
         pass
 
     def settle(self, tokens: int) -> None:
+        pass
+
+    def reached(self, step: int, steps: int, loss: float | None) -> None:
         pass
 
 
@@ -67,13 +79,14 @@ class Place(Protocol):
             ShortOfMemoryError: a part does not fit; every result before was given out.
         """
 
-    def train(self, body: Body, scratch: Path) -> dict[str, int]:
+    def train(self, body: Body, scratch: Path, meter: StepMeter) -> dict[str, int]:
         """Run the body of a training, in one process or in several that train together.
 
         Args:
             body: loads what it trains, trains it and saves it; returns counts. It may be sent to
                 other processes.
             scratch: folder of the training's checkpoints.
+            meter: hears of every step, or of some of them where other processes train.
         """
 
     def close(self) -> None:
@@ -94,9 +107,9 @@ class Here:
             yield number, attempted(partial(task, item, self.held, meter))
             leave_if_asked()
 
-    def train(self, body: Body, scratch: Path) -> dict[str, int]:
+    def train(self, body: Body, scratch: Path, meter: StepMeter) -> dict[str, int]:
         """See `Place.train`."""
-        return body(self.held)
+        return body(self.held, meter)
 
     def close(self) -> None:
         """See `Place.close`."""

@@ -1,24 +1,24 @@
 """A training on several workers: Ray Train starts one process on each, and all run the same body.
 
-A body trains, and its first process saves to the run directory, which all machines must see. The
-driver hears of the end through a file there, and asks the training to stop through another.
+A body trains, and its first process saves to the run directory, which all machines must see. How
+far it is, what it says, how it ends and whether it should, goes through letters there.
 """
 
-import contextlib
-import logging
-import shutil
+import os
 import threading
 import time
-import uuid
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from warmup_distill.cluster.places import Body
+from warmup_distill.cluster.letters import Letters, News
+from warmup_distill.cluster.places import NOBODY, Body, StepMeter
 from warmup_distill.cluster.remote import stand_in
+from warmup_distill.cluster.saying import Speaker, ear
 from warmup_distill.errors import (
     DataError,
+    LostError,
     ModelError,
     NumbersError,
     RecipeError,
@@ -28,12 +28,10 @@ from warmup_distill.errors import (
 from warmup_distill.models.holding import Held
 from warmup_distill.recipe.cluster import ClusterSection
 from warmup_distill.store import stopping
-from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.store.stopping import Stopped, asked, leave_if_asked
 
 LETTERS = "ranks"
-"""Folder below a training's checkpoints with the two files."""
-ENDED, STOP = "ended.json", "stop.json"
+"""Folder below a training's checkpoints with its letters."""
 LOOK = 1.0
 """Seconds between two looks for a letter."""
 
@@ -43,33 +41,34 @@ REFUSALS: Mapping[str, type[Exception]] = {
 
 
 def train_on_ranks(
-    ray: Any, settings: ClusterSection, resources: Mapping[str, float], body: Body, scratch: Path
-) -> dict[str, int]:
+    settings: ClusterSection, resources: Mapping[str, float], body: Body, scratch: Path,
+    meter: StepMeter, speaker: Speaker,
+) -> dict[str, int]:  # fmt: skip
     """Run a body on every worker; returns what the first one counted.
 
     A worker that is lost ends them all; they start again at the newest whole checkpoint.
 
     Args:
         scratch: of the training, in the run directory.
+        meter: hears how far the first process is.
+        speaker: says what all of them say.
 
     Raises:
-        RunError: workers were lost more often than `max_failures`.
+        LostError: workers were lost more often than `max_failures`.
         Stopped: a signal asked for it; the last step is saved.
     """
-    letters = (scratch / LETTERS).absolute()
-    _forget(letters)
-    letters.mkdir(parents=True)
-    try:
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # there, `print` means what it says
+    from warmup_distill.cluster.trainer import trainer
+
+    letters = Letters((scratch / LETTERS).absolute())
+    with letters.kept():
         with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(_trainer(settings, resources, body, letters).fit)
-            while not wait([future], timeout=LOOK).done:
-                if asked() is not None and not (letters / STOP).exists():
-                    write_json(letters / STOP, {"signal": asked()})
-            ended = read_json(letters / ENDED) if (letters / ENDED).exists() else {}
-            if not ended:
-                raise _lost(settings, future.exception())
-    finally:
-        _forget(letters)
+            given = {"body": body, "letters": letters, "folder": str(Path.cwd())}
+            training = pool.submit(trainer(_rank, given, letters, settings, resources).fit)
+            _attend(training, letters, meter, speaker)
+        ended = letters.ended()
+        if not ended:
+            raise _lost(settings, training.exception())
     if "refused" in ended:
         raise REFUSALS[ended["refused"]](ended["why"])
     if "stopped" in ended:
@@ -79,28 +78,18 @@ def train_on_ranks(
     return counts
 
 
-def _trainer(
-    settings: ClusterSection, resources: Mapping[str, float], body: Body, letters: Path
-) -> Any:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    on_gpus = resources["num_gpus"] > 0
-    return TorchTrainer(
-        _rank,
-        train_loop_config={"body": body, "letters": str(letters), "folder": str(Path.cwd())},
-        torch_config=TorchConfig(backend="nccl" if on_gpus else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=settings.num_workers,
-            use_gpu=on_gpus,
-            resources_per_worker={"CPU": resources["num_cpus"], "GPU": resources["num_gpus"]},
-        ),
-        run_config=RunConfig(
-            name=f"{letters.parent.name}-{uuid.uuid4().hex[:8]}",
-            storage_path=str(letters),
-            failure_config=FailureConfig(max_failures=settings.max_failures),
-        ),
-    )
+def _attend(training: Future[Any], letters: Letters, meter: StepMeter, speaker: Speaker) -> None:
+    """Until the training is over, pass on what its processes tell, and a signal to them."""
+    over = False
+    while not over:
+        over = bool(wait([training], timeout=LOOK).done)
+        signal = asked()
+        if signal is not None:
+            letters.ask_to_stop(signal)
+        for news in letters.news():
+            speaker.say(news.said)
+            if news.steps:
+                meter.reached(news.step, news.steps, news.loss)
 
 
 def _rank(given: dict[str, Any]) -> None:
@@ -108,41 +97,67 @@ def _rank(given: dict[str, Any]) -> None:
     import ray.train
 
     stand_in(given["folder"])
-    letters, first = Path(given["letters"]), ray.train.get_context().get_world_rank() == 0
-    if (letters / ENDED).exists():  # all were started again after one of them refused
+    letters: Letters = given["letters"]
+    if letters.ended():  # all were started again after one of them refused
         return
-    threading.Thread(target=_look_for_stop, args=(letters,), daemon=True).start()
-    logging.getLogger("warmup_distill").setLevel(logging.INFO if first else logging.ERROR)
+    rank = ray.train.get_context().get_world_rank()
+    teller = _Teller(letters, rank)
     try:
-        ended: dict[str, Any] = {"counts": given["body"](Held())}
-    except Stopped as stopped:
-        ended = {"stopped": stopped.signal}
+        ended = _ended(given["body"], NOBODY if rank else teller)
     except (WarmupDistillError, NumbersError) as error:
         # The others wait for this process in vain, so it has to end with an error.
-        write_json(letters / ENDED, {"refused": type(error).__name__, "why": str(error)})
+        letters.end({"refused": type(error).__name__, "why": str(error)})
         raise
-    if first:
-        write_json(letters / ENDED, ended)
+    finally:
+        teller.tell()
+    if rank == 0:
+        letters.end(ended)
 
 
-def _look_for_stop(letters: Path) -> None:
-    while True:
-        time.sleep(LOOK)
-        if (letters / STOP).exists():
-            stopping.ask(int(read_json(letters / STOP)["signal"]))
-            return
+def _ended(body: Body, meter: StepMeter) -> dict[str, Any]:
+    try:
+        return {"counts": body(Held(), meter)}
+    except Stopped as stopped:
+        return {"stopped": stopped.signal}
 
 
-def _lost(settings: ClusterSection, error: BaseException | None) -> RunError:
+class _Teller:
+    """Tells the driver every other moment how far this process is, and hears whether to stop."""
+
+    def __init__(self, letters: Letters, rank: int) -> None:
+        self._letters, self._rank = letters, rank
+        self._reached: tuple[int, int, float | None] = (0, 0, None)
+        self._told = News()
+        self._telling = threading.Lock()
+        threading.Thread(target=self._correspond, daemon=True).start()
+
+    def reached(self, step: int, steps: int, loss: float | None) -> None:
+        """See `StepMeter`."""
+        self._reached = step, steps, loss
+
+    def tell(self) -> None:
+        """Write what is new, if anything is."""
+        with self._telling:
+            step, steps, loss = self._reached
+            said = self._told.said + ear().take()
+            news = News(step=step, steps=steps, loss=loss, said=said)
+            if news != self._told:
+                self._letters.tell(str(self._rank), news)
+                self._told = news
+
+    def _correspond(self) -> None:
+        while True:
+            time.sleep(LOOK)
+            self.tell()
+            signal = self._letters.asked_to_stop()
+            if signal is not None:
+                stopping.ask(signal)
+
+
+def _lost(settings: ClusterSection, error: BaseException | None) -> LostError:
     said = str(error).strip().splitlines()[-1] if error and str(error).strip() else "no word"
-    return RunError(
+    return LostError(
         f"the training was lost on its workers more often than cluster.max_failures "
         f"({settings.max_failures}): {said}. The newest checkpoint is kept; the same command goes "
         "on from there."
     )
-
-
-def _forget(letters: Path) -> None:
-    """Remove what only this file and Ray put there."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(letters)

@@ -3,11 +3,11 @@
 A worker is an ordinary process that Ray keeps between parts, and with it the models it has loaded.
 """
 
-import logging
 import os
 import queue
 import socket
 import threading
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from warmup_distill.cluster.places import Task
+from warmup_distill.cluster.saying import Said, ear
 from warmup_distill.errors import NumbersError, ShortOfMemoryError, WarmupDistillError
 from warmup_distill.models.holding import Held
 from warmup_distill.models.memory import attempted
@@ -27,10 +28,11 @@ _held = Held()
 
 @dataclass(frozen=True, kw_only=True)
 class Heard:
-    """How far a part came since the last sign."""
+    """How far a part came since the last sign, and what was said."""
 
     advanced: int = 0
     settled: int = 0
+    said: tuple[Said, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +67,14 @@ class _Signs:
     def take(self) -> Heard:
         """What came since the last call."""
         with self._lock:
-            found = Heard(advanced=self._advanced, settled=self._settled)
+            advanced, settled = self._advanced, self._settled
             self._advanced = self._settled = 0
-        return found
+        return Heard(advanced=advanced, settled=settled, said=ear().take())
 
 
 def stand_in(folder: str) -> None:
-    """Work in the driver's folder where it is, so that relative names mean the same here."""
+    """Work in the driver's folder where it is, so that relative names mean the same; be heard."""
+    ear()
     if Path(folder).is_dir():
         os.chdir(folder)
 
@@ -82,10 +85,9 @@ def compute_part(task: Task[Any, Any], item: Any, folder: str) -> Iterator[Heard
     Args:
         folder: the driver's working directory.
 
-    Any other exception than ours goes to the driver as it is.
+    Any other exception than ours loses the part; where it was raised stands in Ray's log.
     """
     stand_in(folder)
-    logging.getLogger("warmup_distill").setLevel(logging.WARNING)
     signs, ended = _Signs(), queue.SimpleQueue[Done | Refused | BaseException]()
 
     def work() -> None:
@@ -104,8 +106,9 @@ def compute_part(task: Task[Any, Any], item: Any, folder: str) -> Iterator[Heard
         except queue.Empty:
             yield signs.take()
             continue
-        if isinstance(last, BaseException):
-            raise RuntimeError(f"on {socket.gethostname()}: {last!r}") from last
         yield signs.take()
+        if isinstance(last, BaseException):
+            traceback.print_exception(last)
+            raise RuntimeError(f"on {socket.gethostname()}: {last!r}") from last
         yield last
         return

@@ -4,16 +4,23 @@ The driver alone writes files. Tasks, not actors, for a task that is lost leaves
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from warmup_distill.cluster.parts import Lost, News, OpenParts
-from warmup_distill.cluster.places import Body, Item, Meter, Result, Task
+from warmup_distill.cluster.places import Body, Item, Meter, Result, StepMeter, Task
 from warmup_distill.cluster.ranks import train_on_ranks
 from warmup_distill.cluster.remote import compute_part
-from warmup_distill.cluster.starting import connect, cpus_per_worker, gpus_per_worker, require_ray
-from warmup_distill.errors import RunError
+from warmup_distill.cluster.saying import Speaker
+from warmup_distill.cluster.starting import (
+    Connection,
+    cpus_per_worker,
+    gpus_per_worker,
+    require_ray,
+)
+from warmup_distill.errors import LostError, RunError
 from warmup_distill.models.holding import Held
 from warmup_distill.recipe.cluster import ClusterSection
 
@@ -29,7 +36,8 @@ class Workers:
         require_ray()
         self.held = Held()
         self.settings = settings
-        self._ray: Any = None
+        self._connection: Connection | None = None
+        self._speaker = Speaker()
 
     def compute(
         self, task: Task[Item, Result], items: Sequence[Item], meter: Meter
@@ -38,38 +46,55 @@ class Workers:
         if not items:
             return
         self.held.take()  # the workers have their own
+        ray = self._connected()
         parts = OpenParts(
-            link=_RayLink(ray=self._connected(), resources=self._resources, task=task, items=items),
+            link=_RayLink(ray=ray, resources=self._resources, task=task, items=items),
             width=self.settings.num_workers,
             silence=self.settings.part_timeout,
             max_failures=self.settings.max_failures,
+            speaker=self._speaker,
         )
-        yield from parts.all(len(items), meter)
+        with self._logs_named():
+            yield from parts.all(len(items), meter)
 
-    def train(self, body: Body, scratch: Path) -> dict[str, int]:
+    def train(self, body: Body, scratch: Path, meter: StepMeter) -> dict[str, int]:
         """See `Place.train`."""
         self.held.take()
-        ray = self._connected()
         if self.settings.num_workers == 1:
-            return body(self.held)
-        return train_on_ranks(ray, self.settings, self._resources, body, scratch)
+            return body(self.held, meter)
+        self._connected()
+        with self._logs_named():
+            return train_on_ranks(
+                self.settings, self._resources, body, scratch, meter, self._speaker
+            )
 
     def close(self) -> None:
         """See `Place.close`."""
         self.held.take()
-        if self._ray is not None:
-            self._ray.shutdown()
-            self._ray = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _connected(self) -> Any:
-        if self._ray is None:
-            self._ray = connect(self.settings)
+        if self._connection is None:
+            self._connection = Connection(self.settings)
+            ray = self._connection.ray
             self._resources = {
                 "num_cpus": cpus_per_worker(self.settings),
-                "num_gpus": gpus_per_worker(self._ray, self.settings),
+                "num_gpus": gpus_per_worker(ray, self.settings),
             }
-            _require_room(self._ray.cluster_resources(), self._resources)
-        return self._ray
+            _require_room(ray.cluster_resources(), self._resources)
+        return self._connection.ray
+
+    @contextmanager
+    def _logs_named(self) -> Iterator[None]:
+        """Where workers were lost, keep what they wrote, and say where."""
+        try:
+            yield
+        except LostError as error:
+            assert self._connection
+            where = self._connection.keep_logs()
+            raise LostError(f"{error}\nWhat the workers wrote is in {where}.") from None
 
 
 def _require_room(there: dict[str, float], wanted: dict[str, float]) -> None:

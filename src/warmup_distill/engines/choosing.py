@@ -7,18 +7,15 @@ from typing import Any, Protocol
 from warmup_distill.cluster.places import Meter, Place
 from warmup_distill.engines import Engine
 from warmup_distill.engines.paths import path_of
-from warmup_distill.engines.probing import Probing, Question
+from warmup_distill.engines.probing import PROBED, Probing, Question
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.engines.vllm import VllmEngine
-from warmup_distill.engines.wire import Address, Role, key_of, require_httpx
+from warmup_distill.engines.wire import Address, Role, key_of, names_in_recipe, require_httpx
 from warmup_distill.models.holding import Held, ModelRef
 from warmup_distill.models.loading import load_config, locate
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.recipe import RolloutsSection
 from warmup_distill.recipe.engine import EngineSection
-
-PROBED = 48
-"""Tokens on which a server is compared with the model here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,4 +144,5 @@ def _address(role: Role, ref: ModelRef, settings: EngineSection, workers: int) -
         timeout=settings.timeout,
         concurrency=max(1, settings.concurrency // workers),
         key_env=settings.api_key_env,
+        names=names_in_recipe(role),
     )

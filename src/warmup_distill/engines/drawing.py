@@ -1,14 +1,18 @@
 """Completions of many prompts, drawn batch by batch; each is on disk as soon as it is drawn."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 from warmup_distill.cluster.places import Meter, Place
+from warmup_distill.engines import Engine
 from warmup_distill.engines.batching import Batching
 from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.engines.vllm import VllmEngine
+from warmup_distill.engines.wire import Address
 from warmup_distill.errors import RunError
 from warmup_distill.models.holding import Held, ModelRef
 from warmup_distill.models.vocabulary import Vocabulary
@@ -43,6 +47,8 @@ class Drawing:
     temperature: float
     no_repeat_ngram_size: int | None = None
     batch_tokens: int
+    server: Address | None = None
+    """Of vLLM, which holds the model; in process if absent."""
 
     @property
     def most_tokens(self) -> int:
@@ -70,6 +76,7 @@ class Drawing:
         decoding = [self.temperature, self.no_repeat_ngram_size]
         model = [self.model.identity, self.model.dtype]
         asked = [model, self.prompts, self.streams, known, self.max_new_tokens, decoding]
+        asked += ["vllm"] if self.server else []
         return {QUESTION: digest(asked)}
 
 
@@ -78,11 +85,7 @@ class Sampling:
     """A task: draw one batch."""
 
     def __call__(self, item: Drawing, held: Held, meter: Meter) -> list[list[Sample]]:
-        (model,) = held.take(item.model)
-        engine = TransformersEngine(
-            model, model, item.vocabulary, item.batch_tokens, advance=meter.advance
-        )
-        drawn = engine.sample(
+        drawn = _engine(item, held, meter).sample(
             item.prompts,
             item.streams,
             max_new_tokens=item.max_new_tokens,
@@ -93,9 +96,25 @@ class Sampling:
         return drawn
 
 
+def _engine(item: Drawing, held: Held, meter: Meter) -> Engine:
+    if item.server:
+        held.take()
+        return VllmEngine(item.server, item.server, item.vocabulary, meter.advance)
+    (model,) = held.take(item.model)
+    return TransformersEngine(model, model, item.vocabulary, item.batch_tokens, meter.advance)
+
+
 def draw(
     place: Place, wanted: Sequence[Drawing], folders: Sequence[Path], meter: Meter
 ) -> list[list[list[Completion]]]:
+    """For each drawing, for each of its prompts, its completions; see `draw_each`."""
+    found = dict(draw_each(place, wanted, folders, meter))
+    return [found[number] for number in range(len(wanted))]
+
+
+def draw_each(
+    place: Place, wanted: Sequence[Drawing], folders: Sequence[Path], meter: Meter
+) -> Iterator[tuple[int, list[list[Completion]]]]:
     """Draw completions as `Engine.sample` does; those that are in the folders are not drawn again.
 
     Args:
@@ -103,12 +122,14 @@ def draw(
         meter: hears of every token drawn.
 
     Returns:
-        For each drawing, for each of its prompts, its completions.
+        The number of each drawing, with the completions of each of its prompts, as soon as all of
+        them are there.
 
     Raises:
         Stopped: a signal asked for it; the batches drawn are kept.
     """
-    found, waiting = [], []
+    found: list[dict[int, list[Completion]]] = []
+    waiting: list[tuple[int, list[int]]] = []
     notes = [one.notes() for one in wanted]
     for number, (one, folder) in enumerate(zip(wanted, folders, strict=True)):
         kept = _kept(folder, notes[number])
@@ -118,6 +139,8 @@ def draw(
         found.append(kept)
         rest = ([i for i in batch if i not in kept] for batch in one.batches())
         waiting += [(number, batch) for batch in rest if batch]
+    still = Counter(number for number, _ in waiting)
+    yield from ((n, _in_order(kept)) for n, kept in enumerate(found) if not still[n])
     items = [wanted[number].of(batch) for number, batch in waiting]
     for place_in_line, samples in place.compute(Sampling(), items, meter):
         number, batch = waiting[place_in_line]
@@ -131,7 +154,13 @@ def draw(
         flat = [one for group in drawn.values() for one in group]
         write_records(_free(folders[number]), Completion, flat, notes[number])
         found[number] |= drawn
-    return [[kept[i] for i in range(len(kept))] for kept in found]
+        still[number] -= 1
+        if not still[number]:
+            yield number, _in_order(found[number])
+
+
+def _in_order(kept: dict[int, list[Completion]]) -> list[list[Completion]]:
+    return [kept[prompt] for prompt in range(len(kept))]
 
 
 def draw_fitting(

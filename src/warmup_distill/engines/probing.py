@@ -24,6 +24,8 @@ from warmup_distill.records import Sample
 
 logger = logging.getLogger(__name__)
 
+PROBED = 48
+"""Tokens on which a server is compared with the model here."""
 TEMPERATURE = 0.7
 """Another one than 1, so that tempered log-probabilities are told from raw ones."""
 
@@ -106,7 +108,7 @@ class Probing:
         if largest > self.tolerance:
             raise RunError(
                 f"{what}: `{address.command}`. Of {len(apart)} tokens they differ by {mean:.4g} "
-                f"nats on average and {largest:.4g} at the most; rollouts.engine.tolerance is "
+                f"nats on average and {largest:.4g} at the most; {address.names['tolerance']} is "
                 f"{self.tolerance:g}."
             )
         return {"mean_difference": round(mean, 7), "largest_difference": round(largest, 7)}
@@ -123,7 +125,7 @@ async def _named(wire: Wire, longest: int) -> dict[str, Any]:
         raise RunError(
             f"{address} serves {listed(models) or 'nothing'}, and not "
             f"{name or address.expected}. Name the model in "
-            f"rollouts.engine.{address.role}_model, or start it: `{address.command}`"
+            f"{address.names['model']}, or start it: `{address.command}`"
         )
     context = models[name].get("max_model_len")
     if isinstance(context, int) and context <= longest:  # scoring draws one token besides
@@ -189,10 +191,10 @@ async def _version(wire: Wire) -> str | None:
 def _not_here(item: Question) -> str | None:
     """Why the model is not loaded to be compared; None if it is.
 
-    A student is needed here anyway, later on. A teacher may be on its server alone.
+    A student is needed here anyway, later on. Others may be on their servers alone.
     """
     name, dtype = item.model.name, item.model.dtype
-    if item.address.role == "teacher" and not Path(locate(name)).is_dir():
+    if item.address.role != "student" and not Path(locate(name)).is_dir():
         return f"{name} is no folder on this machine"
     if not fits_here(name, dtype):
         return f"{name} in {dtype} takes more than half of the free memory"

@@ -1,4 +1,4 @@
-"""How far the work on tokens is: a bar whose total comes down as completions end early."""
+"""How far work is: bars over tokens, whose total comes down as completions end, or over steps."""
 
 from types import TracebackType
 from typing import Self
@@ -54,3 +54,34 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         self._bar.close()
+
+
+class StepProgress:
+    """A progress bar over the optimizer steps of a training, with its last loss.
+
+    Args:
+        name: what stands before the bar; there is none until a step is heard of.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bar: tqdm | None = None
+
+    def reached(self, step: int, steps: int, loss: float | None) -> None:
+        """See `StepMeter`."""
+        if self._bar is None:
+            name = clean(self._name)
+            self._bar = tqdm(total=steps, initial=step, desc=name, unit="step")
+        if loss is not None:
+            self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        if self._bar is not None:
+            self._bar.close()

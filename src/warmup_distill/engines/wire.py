@@ -3,7 +3,7 @@
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -16,7 +16,9 @@ from warmup_distill.foreign.showing import clean
 if TYPE_CHECKING:
     import httpx
 
-Role = Literal["student", "teacher"]
+Role = Literal["student", "teacher", "model"]
+"""Whose server it is: of a pair, or of a model by itself."""
+Named = Literal["url", "model", "key", "timeout", "tolerance", "instead"]
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before each further try."""
@@ -44,6 +46,8 @@ class Address:
     timeout: float
     concurrency: int
     key_env: str | None = None
+    names: Mapping[Named, str]
+    """What people call these settings where they give them, and what they can do instead."""
 
     def __str__(self) -> str:
         return f"the {self.role}'s server at {self.url}"
@@ -57,8 +61,34 @@ class Address:
         )
 
 
-def key_of(variable: str | None) -> str | None:
+def names_in_recipe(role: Role) -> dict[Named, str]:
+    """The settings of one of the two servers of rollouts."""
+    section = "rollouts.engine"
+    return {
+        "url": f"{section}.{role}",
+        "model": f"{section}.{role}_model",
+        "key": f"{section}.api_key_env",
+        "timeout": f"{section}.timeout",
+        "tolerance": f"{section}.tolerance",
+        "instead": f"take `{section}: transformers`",
+    }
+
+
+NAMES_OF_OPTIONS: Mapping[Named, str] = {
+    "url": "--server",
+    "model": "--server-model",
+    "key": "--api-key-env",
+    "timeout": "the longest that is waited",
+    "tolerance": "the most that is allowed",
+    "instead": "leave out --server, and it is evaluated in process",
+}
+
+
+def key_of(variable: str | None, named: str = "rollouts.engine.api_key_env") -> str | None:
     """The key that a variable in the environment of this process holds; None if none is named.
+
+    Args:
+        named: the setting that names the variable.
 
     Raises:
         RunError: it holds none.
@@ -68,8 +98,8 @@ def key_of(variable: str | None) -> str | None:
     found = os.environ.get(variable, "").strip()
     if not (found and found.isascii() and found.isprintable()):
         raise RunError(
-            f"rollouts.engine.api_key_env names {variable}, which holds no key here. Export it, on "
-            "every machine that has workers, or leave api_key_env out."
+            f"{named} names {variable}, which holds no key here. Export it, on every machine that "
+            "has workers, or leave it out."
         )
     return found
 
@@ -78,7 +108,7 @@ def require_httpx() -> None:
     """Raise a RunError if httpx is not installed."""
     if find_spec("httpx") is None:
         raise RunError(
-            "rollouts.engine: vllm needs httpx, which is not installed. Install it with: "
+            "asking a server of vLLM needs httpx, which is not installed. Install it with: "
             "pip install 'warmup-distill[vllm]'"
         )
 
@@ -119,7 +149,7 @@ class Wire:
                 async with self.room:
                     response = await self.client.request(method, path, json=body)
             except httpx.TransportError as error:
-                why = _in_words(error, self.address.timeout)
+                why = _in_words(error, self.address)
             else:
                 if response.status_code not in PASSING:
                     return self._read(path, response)
@@ -134,14 +164,14 @@ class Wire:
         failed = f"{address} failed {tries} times to answer {path}: {why}."
         if not self.answered:
             return (
-                f"{failed} Start it (`{address.command}`), or mend rollouts.engine.{address.role}. "
+                f"{failed} Start it (`{address.command}`), or mend {address.names['url']}. "
                 f"{GOES_ON}"
             )
         if path not in self.answered:
             return (
                 f"{failed} It did answer {min(self.answered)}, so it was up and its engine died of "
                 "the first request: its own log says why. vLLM does not run every model on every "
-                f"device: start it in another way, or take `rollouts.engine: transformers`. "
+                f"device: start it in another way, or {address.names['instead']}. "
                 f"{GOES_ON}"
             )
         return f"{failed} It has answered before: look at its log and start it again. {GOES_ON}"
@@ -162,23 +192,23 @@ class Wire:
             given = (
                 f"the key in {address.key_env} is not one that it takes" if address.key_env else
                 "it wants a key: put it into an environment variable, and that variable's name "
-                "into rollouts.engine.api_key_env"
+                f"into {address.names['key']}"
             )  # fmt: skip
             return RunError(f"{address} turns us away ({status}): {given}.")
         if status == 404 and "model" not in said:
             return RunError(
-                f"{address} knows no {path} (404: {said}). Mend rollouts.engine.{address.role}: it "
+                f"{address} knows no {path} (404: {said}). Mend {address.names['url']}: it "
                 "is the address before `/v1`, of a server with vLLM's OpenAI-compatible API."
             )
         if status == 404:
             return RunError(
                 f"{address} does not serve the model that it was asked for (404: {said}). Mend "
-                f"rollouts.engine.{address.role}_model, or start it: `{address.command}`"
+                f"{address.names['model']}, or start it: `{address.command}`"
             )
         if 300 <= status < 400:
             return RunError(
                 f"{address} sends us elsewhere ({status}), where a key would go too. Put the "
-                f"address that it means into rollouts.engine.{address.role}."
+                f"address that it means into {address.names['url']}."
             )
         return RefusalError(
             f"{address} refuses a request to {path} ({status}): {said}. Start it so that it takes "
@@ -193,16 +223,16 @@ class Wire:
             text = error["message"] if isinstance(error, dict) else error or text
         except (ValueError, AttributeError, KeyError):
             pass  # then its words are the whole text
-        key = key_of(self.address.key_env)
+        key = key_of(self.address.key_env, self.address.names["key"])
         text = str(text).replace(key, "…") if key else str(text)
         return " ".join(clean(text).split())[:MOST_SAID].rstrip(".") or "no words"
 
 
-def _in_words(error: "httpx.TransportError", timeout: float) -> str:
+def _in_words(error: "httpx.TransportError", address: Address) -> str:
     import httpx
 
     if isinstance(error, httpx.TimeoutException):
-        return f"no answer within {timeout:g} s (rollouts.engine.timeout)"
+        return f"no answer within {address.timeout:g} s ({address.names['timeout']})"
     if isinstance(error, httpx.ConnectError):
         return f"nothing listens there ({reason(error)})"
     return f"the connection was lost ({reason(error)})"
@@ -217,7 +247,7 @@ async def connected(address: Address) -> AsyncIterator[Wire]:
     require_httpx()
     import httpx
 
-    key = key_of(address.key_env)
+    key = key_of(address.key_env, address.names["key"])
     # The semaphore is the bound: the client's own queue is slow where a thousand wait.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=address.concurrency)
     async with httpx.AsyncClient(

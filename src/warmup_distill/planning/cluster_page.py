@@ -57,7 +57,7 @@ def _hours(outlook: Outlook) -> list[str]:
 def _workers(outlook: Outlook) -> str:
     number, device = count(outlook.cluster.num_workers), outlook.device
     if device is None:
-        return f"{number} like this machine" if outlook.costs else number
+        return f"{number} like the one that was measured" if outlook.costs else number
     flops, bandwidth = device.flops / 1e12, device.bandwidth / 1e12
     return (
         f"{number}, each with one {outlook.cluster.device} ({flops:,.0f} TFLOP/s, "
@@ -146,11 +146,9 @@ def _assumed(outlook: Outlook) -> list[str]:
 def _speed(outlook: Outlook) -> str:
     if outlook.costs is None:
         return "no times: name cluster.device, or add --measure"
-    if outlook.measured_here:
+    if outlook.timed:
         known = ", ".join(f"{name} {share:.1%}" for name, share in reached(outlook).items())
-        return "measured here, with the threads of one worker" + (
-            f"; of this device's limits: {known}" if known else ""
-        )
+        return "measured on one worker" + (f"; of this device's limits: {known}" if known else "")
     slower = "; these are for bfloat16, and the recipe's float32 is many times slower"
     return (
         f"sampling gets {ASSUMED.sampling:.0%} of the memory's bandwidth, checking "

@@ -1,35 +1,37 @@
-"""What one completion, one pair and one row cost: a few seconds of the real work.
+"""What one completion, one pair and one row cost: a few seconds of the real work, where it is done.
 
 The only step that loads weights.
 """
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import SaveStrategy
 
-from warmup_distill.cluster.starting import cpus_per_worker
+from warmup_distill.cluster.choosing import place_of
+from warmup_distill.cluster.places import NOBODY, Meter
 from warmup_distill.engines.fitting import Texts, choose_for
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.models.cutting import cut_layers
+from warmup_distill.models.holding import Held
 from warmup_distill.models.loading import load_model
 from warmup_distill.planning.costs import Costs, Lengths
 from warmup_distill.planning.estimates import row_tokens
 from warmup_distill.planning.facts import Facts
-from warmup_distill.recipe.cluster import ClusterSection
+from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.training import TrainSection
 from warmup_distill.records import Prompt, Rollout, Sample
 from warmup_distill.stages.pairing import select_pairs
 from warmup_distill.stages.rollouts import roll_out
 from warmup_distill.stages.session import Session
+from warmup_distill.store.environment import device_memory
 from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.data import completion_rows, reference_rows
@@ -45,33 +47,38 @@ STEPS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What was found of the rows that were tried, on the device at hand."""
+    """What was found of the rows that were tried."""
 
     costs: Costs
     """Seconds."""
     lengths: Lengths
     """In the mean."""
+    device: str
+    """That it was measured on."""
 
 
-def measure(session: Session, facts: Facts) -> Measured:
-    """Roll out some prompts and train a few steps on what they give; then distil a few."""
-    with _as_a_worker(session.recipe.cluster):
-        return _measure(session, facts)
+def measure(recipe: Recipe, folder: Path, facts: Facts) -> Measured:
+    """Roll out some prompts and train a few steps on what they give; then distil a few.
+
+    In this process, or on one of the workers that the recipe names.
+    """
+    with place_of(recipe.cluster) as place:
+        ((_, found),) = place.compute(_Measuring(recipe, folder), [facts], NOBODY)
+    return found
 
 
-@contextmanager
-def _as_a_worker(settings: ClusterSection | None) -> Iterator[None]:
-    """With as many threads as a worker has, where the recipe names workers."""
-    before = torch.get_num_threads()
-    if settings is not None:
-        torch.set_num_threads(max(1, int(cpus_per_worker(settings))))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+@dataclass(frozen=True)
+class _Measuring:
+    """A task: a few seconds of everything."""
+
+    recipe: Recipe
+    folder: Path
+
+    def __call__(self, item: Facts, held: Held, meter: Meter) -> Measured:
+        return _measured(Session(self.folder, self.recipe), item)
 
 
-def _measure(session: Session, facts: Facts) -> Measured:
+def _measured(session: Session, facts: Facts) -> Measured:
     assert facts.data and facts.teacher and facts.student
     prompts = facts.data.prompts[: session.recipe.rollouts.limit]
     some, rollouts, drawing, seconds = _roll_out(session, prompts)
@@ -86,7 +93,8 @@ def _measure(session: Session, facts: Facts) -> Measured:
         row=_distill(session, rows),
         pairs_per_prompt=len(pairs) / len(some),
     )
-    return Measured(costs=costs, lengths=_lengths(session, some, rollouts, pairs, rows))
+    lengths = _lengths(session, some, rollouts, pairs, rows)
+    return Measured(costs=costs, lengths=lengths, device=device_memory()[0])
 
 
 def _lengths(

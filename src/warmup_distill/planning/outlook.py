@@ -42,7 +42,7 @@ class Outlook:
     Args:
         costs: seconds of one of each on a worker; None where nothing says.
         measured: whether the lengths were.
-        measured_here: whether the seconds were too, on what the workers have.
+        timed: whether the seconds were too, on what the workers have.
     """
 
     recipe: Recipe
@@ -51,7 +51,7 @@ class Outlook:
     lengths: Lengths
     costs: Costs | None
     measured: bool
-    measured_here: bool
+    timed: bool
 
     @property
     def device(self) -> Device | None:
@@ -123,7 +123,7 @@ class Outlook:
 
 
 def look_ahead(
-    recipe: Recipe, facts: Facts, at_most: Lengths, measured: Measured | None, here: str
+    recipe: Recipe, facts: Facts, at_most: Lengths, measured: Measured | None
 ) -> Outlook:
     """What is expected of a recipe that names workers.
 
@@ -132,12 +132,12 @@ def look_ahead(
 
     Args:
         at_most: lengths to count with where none were measured.
-        here: the name of the device at hand.
     """
     assert recipe.cluster
     device = DEVICES[recipe.cluster.device] if recipe.cluster.device else None
     lengths = measured.lengths if measured else at_most
-    costs, ours = None, measured is not None and (device is None or is_called(device, here))
+    costs = None
+    ours = measured is not None and (device is None or is_called(device, measured.device))
     if measured and ours:
         costs = measured.costs
     elif device:
@@ -149,14 +149,14 @@ def look_ahead(
         lengths=lengths,
         costs=costs,
         measured=measured is not None,
-        measured_here=ours,
+        timed=ours,
     )
 
 
 def reached(outlook: Outlook) -> dict[str, float]:
     """What was measured as a share of the device's limits, by kind of work."""
     device, costs = outlook.device, outlook.costs
-    if not (outlook.measured_here and device and costs):
+    if not (outlook.timed and device and costs):
         return {}
     least = limits.seconds(outlook.recipe, outlook.facts, outlook.lengths, device, limits.ALL)
     pairs: Sequence[tuple[str, float, float]] = (

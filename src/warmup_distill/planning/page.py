@@ -54,13 +54,13 @@ def plan(
         lines += _sizes(recipe, facts, counted, folder)
         found = None
         if measured and not facts.problems:
-            found = facts.attempt(lambda: measure(session, facts))
+            found = facts.attempt(lambda: measure(recipe, folder, facts))
             lines += _times(totals(recipe, facts, found.costs), recipe) if found else []
         elif not measured and not recipe.cluster:
             lines += ["time       add --measure: loads the weights and times a few prompts"]
         if recipe.cluster:
             at_most = lengths_at_most(recipe, facts, session.renderer)
-            outlook = look_ahead(recipe, facts, at_most, found, device_memory()[0])
+            outlook = look_ahead(recipe, facts, at_most, found)
             lines += cluster_lines(outlook, compared or [recipe.cluster.num_workers], trouble)
     if facts.problems:
         lines += ["", "what is wrong:", *(f"  - {clean(one)}" for one in facts.problems)]

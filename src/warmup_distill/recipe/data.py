@@ -153,8 +153,8 @@ class EvaluateSection(Section):
             raise ValueError(
                 "`engine` is for rollouts alone: a server keeps the weights that it was started "
                 "with, and a run makes new ones. Leave it out to evaluate in process; or serve a "
-                "trained model by itself (`vllm serve RUN/distill`) and evaluate it with a program "
-                "that asks servers"
+                "trained model by itself (`vllm serve RUN/distill …`) and ask it: "
+                "`warmup-distill evaluate RUN/distill --suite … --server URL`"
             )
         return value
 

@@ -16,8 +16,12 @@ from warmup_distill.recipe.section import Section, unit
 SHAPE = "{name: vllm, student: URL, teacher: URL}"
 
 
-def _is_address(url: str) -> str:
-    """The address as it is spoken to: without a slash, or the `/v1` of the API, at its end."""
+def address_of(url: str) -> str:
+    """The address as it is spoken to: without a slash, or the `/v1` of the API, at its end.
+
+    Raises:
+        ValueError: it is none, or holds what nobody should read.
+    """
     try:
         parts = urlsplit(url)
         whole = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
@@ -33,7 +37,7 @@ def _is_address(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-Address = Annotated[str, AfterValidator(_is_address)]
+Address = Annotated[str, AfterValidator(address_of)]
 
 
 class EngineSection(Section):

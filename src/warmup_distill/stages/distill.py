@@ -10,7 +10,9 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from warmup_distill.cluster.places import StepMeter
 from warmup_distill.engines.fitting import Texts
+from warmup_distill.engines.progress import StepProgress
 from warmup_distill.models.cutting import cut_layers
 from warmup_distill.models.heads import load_head
 from warmup_distill.models.holding import Held, ModelRef
@@ -103,12 +105,14 @@ def _distill(
         signals=signals,
         row_tokens=row_tokens,
     )
-    counts = session.place.train(learn, scratch_of(folder))
+    with StepProgress(stage) as progress:
+        counts = session.place.train(learn, scratch_of(folder), progress)
     return counts | {"left_out": len(prompts) - len(rows)}
 
 
 def _learn(
     held: Held,
+    meter: StepMeter,
     *,
     start: Callable[[], PreTrainedModel],
     teacher: ModelRef | None,
@@ -129,6 +133,7 @@ def _learn(
         teacher=loaded[0] if loaded else None,
         teacher_head=_head(head, vocabulary) if head else None,
         vocabulary=vocabulary,
+        meter=meter,
         **arguments,
     )
 

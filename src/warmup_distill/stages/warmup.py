@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from warmup_distill.cluster.places import StepMeter
 from warmup_distill.engines.fitting import Texts
+from warmup_distill.engines.progress import StepProgress
 from warmup_distill.models.holding import Held, ModelRef
 from warmup_distill.models.loading import load_model
 from warmup_distill.models.saving import save_model
@@ -48,12 +50,14 @@ def train_warmup(session: Session) -> dict[str, int]:
         options=recipe.warmup.loss_options(),
         row_tokens=session.row_tokens("warmup", recipe.warmup, session.student_name, others),
     )
-    counts = session.place.train(align, scratch_of(folder))
+    with StepProgress("warmup") as progress:
+        counts = session.place.train(align, scratch_of(folder), progress)
     return counts | {"held_out_prompts": len(held_out)}
 
 
 def _align(
     held: Held,
+    meter: StepMeter,
     *,
     start: str,
     teacher: ModelRef,
@@ -63,7 +67,7 @@ def _align(
     """The body of the training, in every process that takes part."""
     loaded = held.take(*([teacher] if watching else []))  # what the rollouts held goes
     watched = Watched(teacher=loaded[0], **watching) if watching else None
-    return fit(WarmupTrainer, load_model(start), watched=watched, **arguments)
+    return fit(WarmupTrainer, load_model(start), watched=watched, meter=meter, **arguments)
 
 
 def _watching(session: Session, held_out: Sequence[Prompt]) -> dict[str, Any]:

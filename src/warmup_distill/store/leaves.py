@@ -32,7 +32,7 @@ _MODEL = (
 _CHECKPOINTS = (
     rf"checkpoint-\d+/({_MODEL}|adapter_(config\.json|model\.safetensors)"
     r"|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth|training_args\.bin"
-    r"|(trainer_state|own_state|seal)\.json)|best-\d+\.safetensors|watch\.json"
+    r"|(trainer_state|(\d+_)?own_state|seal)\.json)|best-\d+\.safetensors|watch\.json"
 )
 
 

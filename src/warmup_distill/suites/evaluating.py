@@ -1,21 +1,19 @@
 """One model on one suite: completions, scores with their errors, and a floor to hold them to."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-from warmup_distill.cluster.places import Place
-from warmup_distill.engines.batching import Batching
-from warmup_distill.engines.drawing import Drawing, draw_fitting
-from warmup_distill.engines.progress import Progress
+from warmup_distill.engines.drawing import Drawing
 from warmup_distill.engines.randomness import stream
+from warmup_distill.engines.wire import Address
 from warmup_distill.errors import DataError
 from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary
-from warmup_distill.records import FinishReason
+from warmup_distill.records import Completion, FinishReason
 from warmup_distill.scoring.metrics import METRICS
 from warmup_distill.scoring.rouge import rouge_l
 from warmup_distill.scoring.statistics import estimate
@@ -36,63 +34,106 @@ class SuitePrediction:
     finish_reason: FinishReason
 
 
-def evaluate_suite(
-    place: Place,
-    model: ModelRef,
-    renderer: Renderer,
-    vocabulary: Vocabulary,
-    suite: Suite,
-    rows: Sequence[SuiteRow],
-    profile: Profile,
-    folder: Path,
-    progress: Progress,
-    *,
-    context: int,
-    batching: Batching,
-) -> tuple[dict[str, Any], list[SuitePrediction]]:
-    """Ask a model every question once per seed of the profile, and score what it says.
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One model on one suite, asked every question once per seed of the profile.
 
     Args:
         renderer: of the profile, see `renderer_of`.
-        folder: for what is drawn, kept after an interruption.
-        progress: hears of every token.
         context: tokens that the model reads.
-
-    Returns:
-        A result with, for each metric, mean and standard error over rows (of the row's mean over
-        seeds) and the mean of each seed; and all predictions.
-
-    Raises:
-        DataError: a prompt and its completion do not fit into the model's context.
     """
-    new_tokens = longest(profile, suite)
-    profile = replace(profile, max_new_tokens=new_tokens)
-    prompts, kept = put(renderer, profile, suite, rows, context)
-    wanted = Drawing(
-        model=model,
-        vocabulary=vocabulary,
-        prompts=kept,
-        streams=[[stream(seed, "suite", row.row_id) for seed in profile.seeds] for row in rows],
-        max_new_tokens=new_tokens,
-        temperature=profile.temperature,
-        no_repeat_ngram_size=profile.no_repeat_ngram_size,
-        batch_tokens=batching.chosen.tokens,
-    )
-    drawn = draw_fitting(place, wanted, folder, progress, batching)
-    predictions = [
-        prediction
-        for row, group in zip(rows, drawn, strict=True)
-        for seed, one in zip(profile.seeds, group, strict=True)
-        for prediction in _score(
-            suite, row, seed, response(renderer.tokenizer, one.completion_ids), one.finish_reason
-        )
-    ]
-    counts = {
-        "prompts_cut": sum(len(a) > len(b) for a, b in zip(prompts, kept, strict=True)),
-        "completions_cut": sum(s.finish_reason == "length" for group in drawn for s in group),
-        "completions": len(rows) * len(profile.seeds),
-    }
-    return _summed_up(suite, rows, profile, predictions, counts), predictions
+
+    model: ModelRef
+    renderer: Renderer
+    vocabulary: Vocabulary
+    suite: Suite
+    rows: Sequence[SuiteRow]
+    profile: Profile
+    context: int
+    server: Address | None = None
+    """Of vLLM, which holds the model; in process if absent."""
+
+    @cached_property
+    def prompts(self) -> list[list[int]]:
+        """Ids of every prompt."""
+        return [encode(self.renderer, self.profile, row, self.suite.ask) for row in self.rows]
+
+    @cached_property
+    def asked(self) -> list[list[int]]:
+        """Ids of as much of each prompt as the model is asked.
+
+        Raises:
+            DataError: a prompt and its completion do not fit into the model's context.
+        """
+        room = self.context - self.longest
+        profile = replace(self.profile, max_new_tokens=self.longest)
+        return _fitting(self.rows, self.prompts, profile, room)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a completion at the most."""
+        return self.profile.max_new_tokens or self.suite.max_new_tokens
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of all completions at the most."""
+        return len(self.rows) * len(self.profile.seeds) * self.longest
+
+    def drawing(self, batch_tokens: int) -> Drawing:
+        """The completions to draw."""
+        return Drawing(
+            model=self.model,
+            vocabulary=self.vocabulary,
+            prompts=self.asked,
+            streams=[[stream(seed, "suite", row.row_id) for seed in self.profile.seeds]
+                     for row in self.rows],
+            max_new_tokens=self.longest,
+            temperature=self.profile.temperature,
+            no_repeat_ngram_size=self.profile.no_repeat_ngram_size,
+            batch_tokens=batch_tokens,
+            server=self.server,
+        )  # fmt: skip
+
+    def result(
+        self, drawn: Sequence[Sequence[Completion]]
+    ) -> tuple[dict[str, Any], list[SuitePrediction]]:
+        """What the suite says of the model.
+
+        Args:
+            drawn: the completions of `drawing`, for each row.
+
+        Returns:
+            A result with, for each metric, mean and standard error over rows (of the row's mean
+            over seeds) and the mean of each seed; and all predictions.
+        """
+        predictions = [
+            prediction
+            for row, group in zip(self.rows, drawn, strict=True)
+            for seed, one in zip(self.profile.seeds, group, strict=True)
+            for prediction in self._score(row, seed, one)
+        ]
+        pairs = zip(self.prompts, self.asked, strict=True)
+        counts = {
+            "prompts_cut": sum(len(whole) > len(asked) for whole, asked in pairs),
+            "completions_cut": sum(s.finish_reason == "length" for group in drawn for s in group),
+            "completions": len(self.rows) * len(self.profile.seeds),
+        }
+        profile = replace(self.profile, max_new_tokens=self.longest)
+        return _summed_up(self.suite, self.rows, profile, predictions, counts), predictions
+
+    def _score(self, row: SuiteRow, seed: int, drawn: Completion) -> Iterator[SuitePrediction]:
+        text = response(self.renderer.tokenizer, drawn.completion_ids)
+        for name in self.suite.metrics:
+            scored = METRICS[name](text, row.gold)
+            yield SuitePrediction(
+                row_id=row.row_id,
+                seed=seed,
+                metric=name,
+                prediction=text,
+                extracted=scored.extracted,
+                value=scored.value,
+                finish_reason=drawn.finish_reason,
+            )
 
 
 def _summed_up(
@@ -114,51 +155,10 @@ def _summed_up(
     return result
 
 
-def longest(profile: Profile, suite: Suite) -> int:
-    """Tokens of a completion at the most."""
-    return profile.max_new_tokens or suite.max_new_tokens
-
-
-def put(
-    renderer: Renderer, profile: Profile, suite: Suite, rows: Sequence[SuiteRow], context: int
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Ids of every prompt, and of as much of it as a model is asked.
-
-    Args:
-        context: tokens that the model reads.
-
-    Raises:
-        DataError: a prompt and its completion do not fit into it.
-    """
-    profile = replace(profile, max_new_tokens=longest(profile, suite))
-    prompts = [encode(renderer, profile, row, suite.ask) for row in rows]
-    return prompts, _fitting(rows, prompts, profile, context - longest(profile, suite))
-
-
 def response(tokenizer: Any, ids: Sequence[int]) -> str:
     """The text that is scored, as MiniLLM's scripts clean it."""
     text = str(tokenizer.decode(ids, skip_special_tokens=True))
     return text.split("<|endoftext|>")[0].replace("<n>", "\n").strip()
-
-
-def _score(
-    suite: Suite, row: SuiteRow, seed: int, text: str, finish_reason: FinishReason
-) -> list[SuitePrediction]:
-    found = []
-    for name in suite.metrics:
-        scored = METRICS[name](text, row.gold)
-        found.append(
-            SuitePrediction(
-                row_id=row.row_id,
-                seed=seed,
-                metric=name,
-                prediction=text,
-                extracted=scored.extracted,
-                value=scored.value,
-                finish_reason=finish_reason,
-            )
-        )
-    return found
 
 
 def _summary(

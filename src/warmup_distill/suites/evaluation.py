@@ -1,16 +1,15 @@
 """Suites on any model, or on all models of a run; results are kept and not computed twice."""
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from warmup_distill.cluster.choosing import place_of
-from warmup_distill.cluster.places import Place
+from warmup_distill.cluster.places import Meter, Place
 from warmup_distill.engines.batching import Batching, Chosen
-from warmup_distill.engines.drawing import forget
+from warmup_distill.engines.drawing import draw_each, forget
 from warmup_distill.engines.fitting import Texts, choose
 from warmup_distill.engines.progress import Progress
 from warmup_distill.errors import DataError, RunError
@@ -29,20 +28,17 @@ from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.cluster import ClusterSection
 from warmup_distill.recipe.reading import load_recipe
 from warmup_distill.recipe.section import TokenCount
-from warmup_distill.store.artifacts import read_json, write_json, write_records
-from warmup_distill.store.environment import describe_environment
+from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.store.fingerprints import digest
-from warmup_distill.store.hashing import sha256
 from warmup_distill.store.leaves import require_no_links
 from warmup_distill.store.locking import locked
 from warmup_distill.store.manifest import Manifest
 from warmup_distill.store.removing import remove_files, sweep
-from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.suites.catalogue import SEVEN, SUITES, SuiteRow, read_suite
-from warmup_distill.suites.evaluating import SuitePrediction, evaluate_suite, longest, put
+from warmup_distill.suites.evaluating import Subject
 from warmup_distill.suites.profiles import PROFILES, Profile, renderer_of
-
-logger = logging.getLogger(__name__)
+from warmup_distill.suites.results import Answer
+from warmup_distill.suites.serving import AT_ONCE, Server, on_server
 
 BATCHING = "batching.json"
 """While a model is evaluated: its tokens at once, so that a second start goes on with them."""
@@ -64,6 +60,8 @@ class Question:
     dtype: DType = "float32"
     cluster: ClusterSection | None = None
     """Workers that draw; this process if None."""
+    server: Server | None = None
+    """That holds the model; in process if None."""
 
 
 def ask(
@@ -107,14 +105,17 @@ def evaluate_run(run: Path, question: Question) -> list[Path]:
 
     Results are in `suites/<model>/` of the run directory.
     """
+    if question.server:
+        raise RunError(
+            f"--server names one server, which holds one model, and {run} has several. Start a "
+            "server for each, and name the model instead of the run: warmup-distill evaluate "
+            f"{run / 'distill'} --suite {','.join(question.suites)} --server {question.server.url}"
+        )
     question = replace(question, chat=_chat(load_recipe(run / "recipe.yaml"), question.profile))
     with locked(run), place_of(question.cluster) as place:
         require_no_links(run, ["suites"])
-        return [
-            path
-            for name, where in _models(run).items()
-            for path in _evaluate_model(where, run / "suites" / name, question, place)
-        ]
+        folders = {run / "suites" / name: where for name, where in _models(run).items()}
+        return _evaluate(folders, run / "suites", question, place)
 
 
 def _models(run: Path) -> dict[str, str]:
@@ -146,35 +147,47 @@ def evaluate_model(name: str, folder: Path, question: Question) -> list[Path]:
         WarmupDistillError: a model or its data cannot be read; nothing is evaluated before all
             suites are. Or another process writes to the folder.
     """
+    if question.server:
+        question.server.require(question.profile)
     with locked(folder), place_of(question.cluster) as place:
         sweep(folder)
-        return _evaluate_model(name, folder, question, place)
+        return _evaluate({folder: name}, folder, question, place)
 
 
-def _evaluate_model(name: str, folder: Path, question: Question, place: Place) -> list[Path]:
-    """As `evaluate_model`, in a folder that is held.
+def _evaluate(
+    models: Mapping[Path, str], above: Path, question: Question, place: Place
+) -> list[Path]:
+    """Evaluate models.
+
+    Args:
+        models: by the folders that their results go to, which are held.
+        above: holds all these folders, or is the only one.
 
     Raises:
         WarmupDistillError: a model or its data cannot be read; nothing is evaluated before all
             suites are.
     """
-    rows = {suite: read_suite(suite, question.data, question.limit) for suite in question.suites}
-    paths = {suite: folder / f"{suite}-{question.profile.name}.json" for suite in rows}
-    asked = {suite: _asked(name, question, suite, *rows[suite]) for suite in rows}
-    missing = [suite for suite in rows if not _is_done(paths[suite], asked[suite])]
-    if missing:
-        some = {suite: rows[suite][0] for suite in missing}
-        _evaluate(name, some, paths, asked, question, place)
-    forget(_drawn(path) for path in paths.values())
-    return list(paths.values())
+    suites = {suite: read_suite(suite, question.data, question.limit) for suite in question.suites}
+    answers: list[Answer] = []
+    waiting: list[tuple[Answer, Subject]] = []
+    for folder, name in models.items():
+        some = [_answer(name, folder, question, suite, *read) for suite, read in suites.items()]
+        missing = [one for one in some if not one.is_there()]
+        rows = {one.suite: suites[one.suite][0] for one in missing}
+        waiting += zip(missing, _subjects(name, rows, question) if rows else [], strict=True)
+        answers += some
+    if waiting:
+        _ask(waiting, above, question, place)
+    forget(answer.drawn for answer in answers)
+    return [answer.path for answer in answers]
 
 
-def _asked(
-    name: str, question: Question, suite: str, rows: Sequence[SuiteRow], origin: str
-) -> dict[str, Any]:
-    """What a result is the answer to."""
+def _answer(
+    name: str, folder: Path, question: Question, suite: str, rows: Sequence[SuiteRow], origin: str
+) -> Answer:
+    """The file of a model's result, and what it is the answer to."""
     chat = {"chat": question.chat} if question.chat else {}
-    return chat | {
+    asked = chat | {
         "model": name,
         "profile": asdict(question.profile) | {"seeds": list(question.profile.seeds)},
         "metrics": list(SUITES[suite].metrics),
@@ -182,110 +195,81 @@ def _asked(
         "rows": digest([asdict(row) for row in rows]),
         "weights": identity(name),
         "dtype": question.dtype,
+        **({"engine": "vllm"} if question.server else {}),
     }
+    return Answer(path=folder / f"{suite}-{question.profile.name}.json", suite=suite, asked=asked)
 
 
-def _is_done(path: Path, asked: dict[str, Any]) -> bool:
-    if not path.is_file():
-        return False
-    result = _require_whole(path)
-    there = result["asked"]
-    differing = [key for key in asked if there.get(key) != asked[key]]
-    if "seal" not in result:  # an earlier version named weights in another way
-        differing = [key for key in differing if key != "weights"]
-    if differing:
-        raise RunError(
-            f"{path} holds the result of another question; what differs: {', '.join(differing)}. "
-            f"Remove {path.parent} to ask again, or give another --output-dir."
-        )
-    return True
-
-
-def _require_whole(path: Path) -> dict[str, Any]:
-    """A result that is as it was written, with its predictions.
-
-    Raises:
-        RunError: it is not.
-    """
-    result = read_json(path)
-    whole = isinstance(result, dict) and isinstance(result.get("asked"), dict)
-    if whole and "seal" not in result:
-        logger.warning("%s is of an earlier version, which kept no hashes: taken as it is.", path)
-    elif not whole or result["seal"] != _seal(path, result):
-        raise RunError(
-            f"{path}, or the predictions beside it, are not as they were written. Put back a copy, "
-            f"or remove {path} to ask again."
-        )
-    return dict(result)
-
-
-def _seal(path: Path, result: dict[str, Any]) -> str:
-    """A digest of a result and of its predictions."""
-    predictions = path.with_suffix(".parquet")
-    known = sha256(predictions) if predictions.is_file() else None
-    return digest([{key: result[key] for key in result if key != "seal"}, known])
-
-
-def _drawn(path: Path) -> Path:
-    """Where completions are until the result is there."""
-    return path.with_suffix(".drawn")
-
-
-def _evaluate(
-    name: str,
-    rows: dict[str, list[SuiteRow]],
-    paths: dict[str, Path],
-    asked: dict[str, dict[str, Any]],
-    question: Question,
-    place: Place,
-) -> None:
+def _subjects(
+    name: str, rows: Mapping[str, Sequence[SuiteRow]], question: Question
+) -> list[Subject]:
+    """One model on each of some suites."""
     renderer = renderer_of(question.profile, load_tokenizer(name), **question.chat)
     config = load_config(name)
     vocabulary = shared_vocabulary(
         renderer, renderer, {"model": config}, [load_generation_config(name)]
     )
-    asking: list[list[int]] = []
-    for suite, some in rows.items():  # what does not fit is found before anything is drawn
-        asking += put(renderer, question.profile, SUITES[suite], some, context_of(config))[1]
-    model = ModelRef.of(name, question.dtype)
-    profile = question.profile
-    lengths = {suite: longest(profile, SUITES[suite]) for suite in rows}
-    most = sum(len(some) * lengths[suite] for suite, some in rows.items())
-    where = next(iter(paths.values())).parent / BATCHING
-    texts = Texts.of(asking, min(lengths.values()), len(profile.seeds))
-    choosing = partial(choose, question.batch_tokens, place, [model], texts)
-    batching = _batching(where, question.batch_tokens, choosing)
-    with Progress(Path(name).name, len(profile.seeds) * most) as progress:
-        for suite, some in rows.items():
-            began, resumed = progress.seconds, _drawn(paths[suite]).exists()
-            result, predictions = evaluate_suite(
-                place,
-                model,
-                renderer,
-                vocabulary,
-                SUITES[suite],
-                some,
-                profile,
-                _drawn(paths[suite]),
-                progress,
-                context=context_of(config),
-                batching=batching,
-            )
-            # Of a suite that was interrupted nobody has the time.
-            seconds = None if resumed else round(progress.seconds - began, 1)
-            write_records(paths[suite].with_suffix(".parquet"), SuitePrediction, predictions)
-            result = {"suite": suite, "asked": asked[suite]} | result
-            result |= {"seconds": seconds, "environment": describe_environment()}
-            result |= {"batch_tokens": asdict(batching.chosen)}
-            write_json(paths[suite], result | {"seal": _seal(paths[suite], result)})
-            leave_if_asked()
-    remove_files([where], above=where.parent)
+    return [
+        Subject(
+            model=ModelRef.of(name, question.dtype),
+            renderer=renderer,
+            vocabulary=vocabulary,
+            suite=SUITES[suite],
+            rows=some,
+            profile=question.profile,
+            context=context_of(config),
+        )
+        for suite, some in rows.items()
+    ]
 
 
-def _batching(path: Path, asked: TokenCount, choosing: Callable[[], Chosen]) -> Batching:
-    """The tokens at once as an interrupted evaluation left them in a file, or chosen now."""
+def _ask(
+    waiting: Sequence[tuple[Answer, Subject]], above: Path, question: Question, place: Place
+) -> None:
+    """Draw everything at once, and write each result as soon as its completions are there."""
+    answers, subjects = ([*column] for column in zip(*waiting, strict=True))
+    batching = _batching(above / BATCHING, question, subjects, place)
+    # Of a suite that was interrupted nobody has the time.
+    timed = [not answer.drawn.exists() for answer in answers]
+    facts: dict[str, Any] = {}
+    with Progress("suites", sum(one.most_tokens for one in subjects)) as progress:
+        if question.server:
+            workers = question.cluster.num_workers if question.cluster else 1
+            address = question.server.address(subjects[0].model, workers)
+            subjects, found = on_server(subjects, address, place, progress)
+            facts = {"server": found}
+
+        def work(batch_tokens: int, meter: Meter) -> None:
+            wanted = [one.drawing(batch_tokens) for one in subjects]
+            began = progress.seconds
+            for number, drawn in draw_each(place, wanted, [one.drawn for one in answers], meter):
+                result, predictions = subjects[number].result(drawn)
+                seconds = round(progress.seconds - began, 1) if timed[number] else None
+                result |= {"seconds": seconds, "batch_tokens": asdict(batching.chosen)} | facts
+                answers[number].write(result, predictions)
+                began = progress.seconds
+
+        batching.run(work, progress)
+    remove_files([above / BATCHING], above=above)
+
+
+def _batching(
+    path: Path, question: Question, subjects: Sequence[Subject], place: Place
+) -> Batching:
+    """The tokens at once as an interrupted evaluation left them in a file, or chosen now.
+
+    All models have as many, for batches of several are under way together: what the largest takes.
+    """
+    asked = question.batch_tokens
+    if question.server and asked == "auto":
+        asked = AT_ONCE  # the server knows what fits into its memory
+    prompts = (ids for one in subjects for ids in one.asked)
+    shortest, seeds = min(one.longest for one in subjects), len(subjects[0].profile.seeds)
+    texts = Texts.of(prompts, shortest, seeds)
     chosen = Chosen.known(read_json(path), asked) if path.is_file() else None
     if chosen is None:
-        chosen = choosing()
+        models = dict.fromkeys(one.model for one in subjects)
+        each = [choose(asked, place, [model], texts) for model in models]
+        chosen = min(each, key=lambda one: one.tokens)
         write_json(path, asdict(chosen))
     return Batching(chosen, partial(write_json, path))

@@ -1,4 +1,4 @@
-"""One training run of a stage: arguments from the recipe, a progress bar, a log, a model folder."""
+"""One training run of a stage: arguments from the recipe, checkpoints, a log, a model folder."""
 
 import json
 import logging
@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from tqdm import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
+from warmup_distill.cluster.places import NOBODY, StepMeter
 from warmup_distill.models.saving import save_model
 from warmup_distill.recipe import TrainSection
 from warmup_distill.recipe.batches import share_of_batch
@@ -47,6 +47,7 @@ def fit(
     saved_dtype: torch.dtype = torch.float32,
     origin: Mapping[str, Any] | None = None,
     watched: Watched | None = None,
+    meter: StepMeter = NOBODY,
     **arguments: Any,
 ) -> dict[str, int]:
     """Train a model on rows and save it, its tokenizer and `trainer_log.jsonl` to a folder.
@@ -61,6 +62,7 @@ def fit(
         saved_dtype: of the folder's weights.
         origin: what tells start, teacher and stage from others; a checkpoint serves no other.
         watched: examine the policy meanwhile, and keep its best point.
+        meter: hears of every step.
         arguments: what the trainer takes besides.
 
     Returns:
@@ -91,7 +93,7 @@ def fit(
     for noisy in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(noisy)
     watch = Watch(trainer, watched, scratch) if watched else None
-    callbacks = [ProgressBar(folder.name), LeaveWhenAsked(), watch, Sealing(about)]
+    callbacks = [TellSteps(meter), LeaveWhenAsked(), watch, Sealing(about)]
     for callback in filter(None, callbacks):
         trainer.add_callback(callback)
     _train(trainer, newest_whole(scratch, about), watch)
@@ -190,25 +192,20 @@ class LeaveWhenAsked(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
-class ProgressBar(TrainerCallback):
-    """One line with the steps, an estimate, and the last loss."""
+class TellSteps(TrainerCallback):
+    """Tells how far the training is, and the last loss."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, meter: StepMeter) -> None:
+        self.meter = meter
+        self.loss: float | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        done = state.global_step
-        self.bar = tqdm(
-            total=state.max_steps, initial=done, desc=self.name, unit="step",
-            disable=not state.is_world_process_zero,
-        )  # fmt: skip
+        self.meter.reached(state.global_step, state.max_steps, None)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.update(state.global_step - self.bar.n)
+        self.meter.reached(state.global_step, state.max_steps, self.loss)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs and "loss" in logs:
-            self.bar.set_postfix(loss=f"{float(logs['loss']):.4f}")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.close()
+            self.loss = float(logs["loss"])
+            self.meter.reached(state.global_step, state.max_steps, self.loss)

@@ -1,0 +1,25 @@
+"""Libraries below us without their bars and hints, for which we have our own."""
+
+import logging
+import os
+
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Variables of the environment that libraries read when they are imported."""
+
+
+def quiet_libraries() -> None:
+    """Show warnings and errors of all libraries once, and nothing else; call before any import."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("huggingface_hub").propagate = False  # it shows its warnings itself
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def surroundings() -> dict[str, str]:
+    """How quiet they are in this process, for processes on other machines."""
+    return {name: os.environ[name] for name in QUIET if name in os.environ}
