@@ -12,7 +12,15 @@ import time
 from isolated import below, busy_workers
 from ray.cluster_utils import Cluster
 
-from warmup_distill.cluster.starting import LOOKING_AFTER
+LOOKING_AFTER = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_grpc_client_keepalive_time_ms": "5000",
+    "RAY_grpc_client_keepalive_timeout_ms": "5000",
+}
+"""As docs/scale.md has it: by itself Ray notices a dead machine after 14 s, a hung one never."""
 
 
 def main(fate: str) -> int:

@@ -4,6 +4,8 @@ import logging
 import os
 import secrets
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,18 +17,11 @@ from warmup_distill.recipe.cluster import ClusterSection
 STORE = 512 * 2**20
 """Bytes of a local object store: prompts and records are small; more is spilled to the disk."""
 
-LOOKING_AFTER = {
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "3",
-    "RAY_grpc_client_keepalive_time_ms": "5000",
-    "RAY_grpc_client_keepalive_timeout_ms": "5000",
-}
-"""Ray's own defaults notice a dead machine after 14 seconds, and a hung one never."""
+COMMON = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""No statistics are sent; and a part that asks for no GPU may see those that there are."""
 
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""On any system: a Ray that no other machine joins looks for no address but the loopback's."""
+ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""On any system: 0 where no other machine joins, for then Ray looks for no address but its own."""
 
 QUIET: dict[str, Any] = {
     "log_to_driver": False,  # what workers say comes through `saying`
@@ -50,27 +45,28 @@ class Connection:
     A Ray of our own talks to nobody without a token that is made here, and sends no statistics.
 
     Raises:
-        RunError: Ray is not installed, or no cluster is at the address.
+        RunError: Ray is not installed or does not start, or no cluster is at the address.
     """
 
     def __init__(self, settings: ClusterSection) -> None:
         require_ray()
         self._folder = RayFolder() if settings.address == "local" else None
-        _prepare(is_local=self._folder is not None)
+        self._stack = ExitStack()
+        self._stack.callback(_read_environment)  # as it is when ours has gone
+        self._stack.enter_context(_environment(COMMON | (_own() if self._folder else {})))
+        _read_environment()
         import ray
 
         self.ray: Any = ray
+        self._stack.callback(ray.shutdown)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # of what Ray will do another day
                 ray.init(**QUIET, **self._asked(settings))
         except (ConnectionError, RuntimeError, ValueError) as error:
+            refusal = self._refusal(settings, error)
             self.close()
-            raise RunError(
-                f"no Ray cluster answers at {settings.address} ({error}). Start one with `ray "
-                "start --head`, give its address, or leave --ray-address out to start Ray on this "
-                "machine."
-            ) from error
+            raise refusal from error
 
     def _asked(self, settings: ClusterSection) -> dict[str, Any]:
         if self._folder is None:
@@ -85,6 +81,17 @@ class Connection:
             "_temp_dir": str(self._folder.path),
         }
 
+    def _refusal(self, settings: ClusterSection, error: Exception) -> RunError:
+        if self._folder:
+            return RunError(
+                f"Ray does not start on this machine ({error}). What it wrote is in "
+                f"{self.keep_logs()}."
+            )
+        return RunError(
+            f"no Ray cluster answers at {settings.address} ({error}). Start one with `ray start "
+            "--head`, give its address, or leave --ray-address out to start Ray on this machine."
+        )
+
     def keep_logs(self) -> str:
         """Where what Ray and its workers wrote is to be found, after the end too."""
         if self._folder is None:
@@ -94,20 +101,39 @@ class Connection:
 
     def close(self) -> None:
         """Leave the cluster; a Ray of our own ends."""
-        self.ray.shutdown()
-        if self._folder is not None:
+        self._stack.close()
+        if self._folder:
             self._folder.close()
 
 
-def _prepare(*, is_local: bool) -> None:
-    """Set what Ray reads from the environment."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if is_local:
-        for name, value in (LOOKING_AFTER | ALONE).items():
-            os.environ.setdefault(name, value)
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+def _own() -> dict[str, str]:
+    """What a Ray of our own and this process read from the environment."""
+    token = secrets.token_hex(32)
+    return {ALONE: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Variables of the environment inside the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _read_environment() -> None:
+    """Have Ray forget what the environment said of tokens when it was imported, or connected."""
+    from ray import _raylet
+
+    raylet: Any = _raylet
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def cpus_per_worker(settings: ClusterSection) -> float:
