@@ -26,9 +26,12 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +42,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from warmup_distill.engines.branches import grow_branches
-from warmup_distill.engines.decode import Row
-from warmup_distill.engines.paths import packed_model
-from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.engines import decode as decoding
+from warmup_distill.engines.score import score
+from warmup_distill.tree.grow import TokenTree
+from warmup_distill.tree.model import TreeModel
 
 SHALLOW, DEEP = 2, 10
 """Layers of the two models."""
@@ -51,6 +54,7 @@ PROMPTS, SAMPLES, STEPS, LONGEST = 16, 4, 48, 8
 VOCABULARY = 64
 WIDTH, HEADS = 16, 2
 REPEATS = 5
+ADVANCES = "advance" in signature(decoding.decode).parameters
 
 
 @dataclass(frozen=True)
@@ -107,20 +111,30 @@ def texts() -> list[list[int]]:
     return [draw.choices(range(VOCABULARY), k=length) for length in lengths]
 
 
+def tree_model(model: PreTrainedModel, ends: Sequence[int] = ()) -> TreeModel:
+    """With the vocabulary from where a revision has it."""
+    home = "warmup_distill.models.vocabulary"
+    if find_spec("warmup_distill.models") is None:
+        home = "warmup_distill.vocabulary"
+    vocabulary = import_module(home).Vocabulary(size=VOCABULARY, eos_ids=frozenset(ends), pad_id=0)
+    return TreeModel(model, vocabulary)
+
+
 @torch.inference_mode()
 def ours(situation: str, model: PreTrainedModel, clock: Clock) -> Drawn:
-    """Only `draw` is timed: prompts, and the tokens before the cuts, have run."""
-    ends = frozenset({1}) if situation == "rows that end" else frozenset()
-    packed = packed_model(model, Vocabulary(size=VOCABULARY, eos_ids=ends, pad_id=0))
+    """Only `decode` is timed: prompts, and the tokens before the cuts, have run."""
+    packed = tree_model(model, [1] if situation == "rows that end" else [])
     owners = [prompt for prompt in range(PROMPTS) for _ in range(SAMPLES)]
     cuts = [0] * len(owners)
     if situation == "unlike lengths":
         cuts = [random.Random(i).randint(1, LONGEST) for i in range(len(owners))]
     with packed.following():
-        branches = grow_branches(packed, texts(), owners, LONGEST + STEPS)
-        branches.score({i: [2] * (cut + 1) for i, cut in enumerate(cuts) if cut})
-        rows = {i: Row(stream=i, max_new_tokens=STEPS) for i in range(len(owners))}
-        clock.time(lambda: branches.draw(rows, 1.0))
+        tree = TokenTree(packed, texts(), owners, LONGEST + STEPS)
+        score(tree, {i: [2] * (cut + 1) for i, cut in enumerate(cuts) if cut})
+        rows = {i: decoding.Row(stream=i, max_new_tokens=STEPS) for i in range(len(owners))}
+        # Every revision has `decode`; in some `advance` is not left out.
+        given = {"advance": lambda tokens: None} if ADVANCES else {}
+        clock.time(lambda: decoding.decode(tree, rows, 1.0, **given))
     ids = [row.ids for row in rows.values()]
     name = hashlib.sha256(str(ids).encode()).hexdigest()[:16]
     return Drawn(max(map(len, ids)), sum(map(len, ids)), name)
@@ -151,7 +165,7 @@ class Nothing:
 
 @torch.inference_mode()
 def model_alone(model: PreTrainedModel, clock: Clock) -> Drawn:
-    packed = packed_model(model, Vocabulary(size=VOCABULARY, eos_ids=frozenset(), pad_id=0))
+    packed = tree_model(model)
     layout = Nothing()
     with packed.following():
         for _ in range(STEPS):

@@ -1,7 +1,5 @@
 """Drawing step by step: when rows are looked at changes nothing, and no step waits to look."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import naive
@@ -9,12 +7,15 @@ import pytest
 import torch
 from conftest import random_model
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from waiting import never_waiting
 
 from warmup_distill.engines import decode as decoding
-from warmup_distill.engines.decode import Row, decode
+from warmup_distill.engines.decode import decode
+from warmup_distill.engines.pace import Plain
 from warmup_distill.engines.randomness import keys_of, stream, uniforms
+from warmup_distill.engines.rows import Row
 from warmup_distill.engines.score import score
+from warmup_distill.engines.steps import Steps
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import NumbersError
 from warmup_distill.models.vocabulary import Vocabulary
@@ -63,11 +64,11 @@ def roll_out(
 def test_how_often_rows_are_looked_at_changes_no_record(
     looks_every: int, models: Any, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "LOOKS_EVERY", 1)
+    monkeypatch.setattr(Plain, "looks_every", 1)
     samples, checks = roll_out(models, vocabulary)
     assert {one.finish_reason for one in samples} == {"eos", "length"}
     assert len({one.mismatch_index for one in checks}) > 2
-    monkeypatch.setattr(decoding, "LOOKS_EVERY", looks_every)
+    monkeypatch.setattr(Plain, "looks_every", looks_every)
     again, rechecked = roll_out(models, vocabulary)
     continued = [
         [one.continuation for one in some if one.continuation] for some in (checks, rechecked)
@@ -125,7 +126,7 @@ def test_a_branch_is_as_long_as_what_was_kept_of_it_and_grows_on(vocabulary: Voc
     rows = {i: Row(stream=i, max_new_tokens=LONGEST) for i in range(len(owners))}
     with torch.inference_mode(), model.following():
         tree = TokenTree(model, PROMPTS, owners, 2 * LONGEST)
-        decode(tree, rows, 1.0, lambda tokens: None)
+        decode(tree, rows, 1.0)
         assert len({len(row.ids) for row in rows.values()}) > 2
         order = tree.bring(list(rows))
         assert tree.lengths() == [len(rows[branch].ids) - 1 for branch in order]
@@ -134,36 +135,6 @@ def test_a_branch_is_as_long_as_what_was_kept_of_it_and_grows_on(vocabulary: Voc
         text = [*PROMPTS[owners[branch]], *row.ids[:-1]]
         expected = naive.logprobs(model.model, text, [9, 3, 4])
         torch.testing.assert_close(torch.tensor(found[branch]), expected, atol=1e-4, rtol=0)
-
-
-class Waits(TorchDispatchMode):
-    """Turns down every operation for which a device would have to be waited for."""
-
-    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        repeats = name == "repeat_interleave" and func._overloadname == "Tensor"
-        if name.startswith(self.NAMES) or repeats or _by_mask(args):
-            raise AssertionError(f"{func} waits for the device")
-        return func(*args, **(kwargs or {}))
-
-
-def _by_mask(args: Any) -> bool:
-    """Whether a tensor is indexed by truth values, whose number is not known."""
-    places = [one for arg in args if isinstance(arg, (list, tuple)) for one in arg]
-    return any(isinstance(one, Tensor) and one.dtype == torch.bool for one in places)
-
-
-@contextmanager
-def never_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def refuse(self: Tensor, *_: Any) -> Any:
-        raise AssertionError("a tensor was read, which waits for the device")
-
-    with monkeypatch.context() as patch, Waits():
-        for name in ("tolist", "item", "numpy", "cpu", "__bool__", "__int__", "__float__"):
-            patch.setattr(Tensor, name, refuse)
-        yield
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])  # GPT-2 itself looks at its ids
@@ -176,11 +147,11 @@ def test_no_step_waits_for_the_device(
     owners = [0, 0, 1, 2, 2]
     rows = {i: Row(stream=i, max_new_tokens=LONGEST) for i in range(len(owners))}
     looks = []
-    take = decoding._take
+    step, take = Steps.step, decoding._take
 
-    def draw(*args: Any) -> Any:
+    def guarded(self: Steps) -> None:
         with never_waiting(monkeypatch):
-            return drawn(*args)
+            step(self)
 
     def looked(*args: Any) -> Any:
         looks.append(1)
@@ -191,9 +162,8 @@ def test_no_step_waits_for_the_device(
         if lengths == "unlike":
             score(tree, {0: [5, 6, 7], 2: [8, 9], 3: [4] * 7})
         model.logits(tree.tips(), banned=-torch.inf)  # what is made once may be read once
-        drawn = decoding._draw
-        monkeypatch.setattr(decoding, "_draw", draw)
+        monkeypatch.setattr(Steps, "step", guarded)
         monkeypatch.setattr(decoding, "_take", looked)
-        decode(tree, rows, 1.0, lambda tokens: None)
-    longest = max(len(row.ids) for row in rows.values())
-    assert len(looks) == -(-longest // decoding.LOOKS_EVERY) < longest
+        decode(tree, rows, 1.0)
+    rest = max(len(row.ids) for row in rows.values()) - 1  # the first is drawn without a step
+    assert len(looks) == 1 + -(-rest // Plain.looks_every) < rest

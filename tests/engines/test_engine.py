@@ -6,7 +6,7 @@ import torch
 from conftest import padded, random_model
 from transformers import PreTrainedModel
 
-from warmup_distill.engines.decode import invert_cdf
+from warmup_distill.engines.picking import BLOCK, invert_cdf
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.models.vocabulary import Vocabulary
@@ -176,7 +176,8 @@ def test_a_model_agrees_with_itself(models: Models, vocabulary: Vocabulary) -> N
 
 
 def test_the_inverse_cdf_never_returns_a_token_of_probability_zero() -> None:
-    probabilities = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).repeat(4, 1)
+    probabilities = torch.zeros(4, BLOCK)
+    probabilities[:, [1, 3]] = 0.5
     numbers = torch.tensor([0.0, 0.499, 0.5, 1 - 2**-53], dtype=torch.float64)
     assert invert_cdf(probabilities, numbers).tolist() == [1, 1, 3, 3]
 

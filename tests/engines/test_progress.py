@@ -6,7 +6,7 @@ import pytest
 from conftest import random_model
 
 from warmup_distill.engines import transformers
-from warmup_distill.engines.decode import LOOKS_EVERY
+from warmup_distill.engines.pace import Plain
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.models.vocabulary import Vocabulary
@@ -34,7 +34,7 @@ def test_every_token_is_counted_while_a_batch_is_at_work(
     samples = engine.sample(PROMPTS, STREAMS, max_new_tokens=LONGEST, temperature=1.0)
     lengths = [len(one.ids) for group in samples for one in group]
     assert sum(heard) == sum(lengths)
-    assert len(heard) >= max(lengths) / LOOKS_EVERY  # at every look until the longest ends
+    assert len(heard) >= max(lengths) / Plain.looks_every  # at every look until the longest ends
     heard.clear()
     checks = engine.check_and_continue(
         PROMPTS, samples, STREAMS, margin_threshold=0.5, max_new_tokens=LONGEST,
@@ -42,7 +42,7 @@ def test_every_token_is_counted_while_a_batch_is_at_work(
     )  # fmt: skip
     drawn = [len(one.continuation.ids) for group in checks for one in group if one.continuation]
     assert sum(heard) == sum(lengths) + sum(drawn) <= 2 * LONGEST * len(lengths)
-    assert len(heard) >= max(drawn) / LOOKS_EVERY > 0
+    assert len(heard) >= max(drawn) / Plain.looks_every > 0
 
 
 def last(shown: str) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from warmup_distill.engines.decode import Row, decode
+from warmup_distill.engines.decode import decode
 from warmup_distill.engines.plain import PlainBranches
+from warmup_distill.engines.rows import Row
 from warmup_distill.engines.score import score
 from warmup_distill.tree.grow import TokenTree
 from warmup_distill.tree.model import TreeModel

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from warmup_distill.engines.branches import grow_branches
-from warmup_distill.engines.decode import Row
+from warmup_distill.engines.rows import Row
 from warmup_distill.errors import ModelError, NumbersError
 from warmup_distill.models.miniature import miniature
 from warmup_distill.models.placing import input_device, is_quantized

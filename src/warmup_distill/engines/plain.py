@@ -13,7 +13,9 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 from transformers.generation.logits_process import LogitsProcessor
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
-from warmup_distill.engines.decode import Row, banned_of, draw_tokens, numbers_of
+from warmup_distill.engines.picking import draw_tokens
+from warmup_distill.engines.randomness import keys_of, uniforms
+from warmup_distill.engines.rows import Row, banned_of
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.tree.pack import alike, batches_by_size
 from warmup_distill.tree.packed import require_finite
@@ -164,7 +166,9 @@ class Writer(LogitsProcessor):
             active = [self.rows[i] for i in going]
             logits = scores[going, : self.vocabulary.size].float()
             logits = self.vocabulary.ban(logits, -torch.inf)
-            (numbers,) = numbers_of(active, 1, logits.device).unbind(-1)
+            keys = keys_of([row.stream for row in active], logits.device)
+            places = torch.tensor([len(row.ids) for row in active], device=logits.device)
+            numbers = uniforms(keys, places)
             drawn = draw_tokens(logits, numbers, banned_of(active), self.temperature)
             found = drawn[0].tolist(), require_finite(drawn[1]).tolist()
             for i, token, logprob in zip(going, *found, strict=True):

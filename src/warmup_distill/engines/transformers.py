@@ -8,10 +8,10 @@ from transformers import PreTrainedModel
 
 from warmup_distill.engines import grouped
 from warmup_distill.engines.branches import Branches, grow_branches
-from warmup_distill.engines.decode import Row
 from warmup_distill.engines.mismatch import find_mismatch
 from warmup_distill.engines.paths import packed_model
 from warmup_distill.engines.repeats import NoRepeat
+from warmup_distill.engines.rows import Row
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.records import Check, Sample
 from warmup_distill.tree.pack import batches_by_size

@@ -1,7 +1,7 @@
 """Where branches and trunks stand: those at work first, in the rectangle of their trunks.
 
-Shape letters: P trunk, W token of the longest trunk, n branch at work, K key head, M query, U and L
-key of trunk and of branch, D head dimension, E width of the hidden states, X any.
+Shape letters: P trunk, W token of the longest trunk, n branch at work, K key head, M query, D head
+dimension, E width of the hidden states, X any.
 """
 
 from collections.abc import Sequence
@@ -67,86 +67,63 @@ class Trunks(Pack):
 class Work:
     """Branches at work, by the trunks they grow from: a rectangle [trunk, slot].
 
-    What is known of their lengths without asking the device is kept beside them.
+    Args:
+        owners: for each branch at work the number of its trunk.
+        trunks: those at work are brought to the first places.
     """
 
-    def __init__(self, owners: Sequence[int], lengths: Tensor, trunks: Trunks) -> None:
+    def __init__(self, owners: Sequence[int], trunks: Trunks) -> None:
         used = sorted(set(owners))
         trunks.shelf.bring(used)
         place_of = {trunk: place for place, trunk in enumerate(trunks.shelf.at)}
         places = [place_of[owner] for owner in owners]
-        self.trunks, self.lengths = trunks, lengths
-        self.shape, cells = _rectangle(places, len(used))
-        device = lengths.device
+        device = trunks.depths.device
+        self.trunks = trunks
+        self.depths = [trunks.lengths[owner] for owner in owners]
+        """[n], tokens of each branch's trunk: for Python, and for the device."""
         self.trunk = torch.tensor(places, device=device)
-        self.rows = torch.arange(len(owners), device=device)
         self.roots = trunks.depths[self.trunk]
-        self.full = min(trunks.lengths[trunk] for trunk in used)
-        """Tokens that every trunk at work has."""
-        self._cells = torch.tensor(cells, device=device)
+        self.full, self.wide = min(self.depths), max(self.depths)
+        """Tokens that every trunk at work has, and that any has."""
+        self.padding = trunks.unseen[self.trunk, self.full : self.wide]
+        """[n, wide − full]"""
+        self.rows = torch.arange(len(owners), device=device)
+        self.shape, cells = _rectangle(places, len(used))
         self._regular = cells == list(range(self.shape[0] * self.shape[1]))
-        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self._cells = torch.tensor(cells, device=device)
         self._orders: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-        self._measure()
-
-    def _measure(self) -> None:
-        self.shortest, self.longest = int(self.lengths.min()), int(self.lengths.max())
-        self.deepest = int((self.roots + self.lengths).max())
-
-    @property
-    def even(self) -> bool:
-        """Whether all branches have as many tokens."""
-        return self.shortest == self.longest
-
-    def grow(self, counts: Tensor | None) -> None:
-        """Count tokens that came to each branch: one each if absent."""
-        if counts is None:
-            self.lengths += 1
-            self.shortest, self.longest = self.shortest + 1, self.longest + 1
-            self.deepest += 1
-        else:
-            self.lengths += counts
-            self._measure()
-
-    def layer(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values [trunk, K, W, D] of the trunks at work."""
-        if layer not in self._layers:
-            keys, values = self.trunks.layers[layer]
-            self._layers[layer] = keys[: self.shape[0]], values[: self.shape[0]]
-        return self._layers[layer]
-
-    def unseen(self) -> Tensor:
-        """[trunk, W − full], what is padding beyond `full`."""
-        return self.trunks.unseen[: self.shape[0], self.full :]
 
     def gather(self, rows: Tensor) -> Tensor:
-        """[n, K, M, X] to [trunk, K, slot · M, X]; empty slots repeat some row."""
-        kept, many, size = rows.shape[1:]
+        """[n · K, M, X] to [trunk · K, slot · M, X]; empty slots repeat some row."""
+        (trunks, slots), (_, many, size) = self.shape, rows.shape
+        heads = len(rows) // len(self.rows)
         if self._regular:
-            return rows.reshape(*self.shape, kept, many, size).transpose(1, 2).flatten(2, 3)
-        cells = rows.flatten(0, 2).index_select(0, self._order(kept, many)[0])
-        return cells.view(self.shape[0], kept, -1, size)
+            grid = rows.view(trunks, slots, heads, many, size).transpose(1, 2)
+        else:
+            grid = rows.flatten(0, 1).index_select(0, self._order(heads, many)[0])
+        return grid.reshape(trunks * heads, slots * many, size)
 
     def scatter(self, grid: Tensor) -> Tensor:
         """The inverse."""
-        (trunks, slots), (_, kept, queries, size) = self.shape, grid.shape
-        many = queries // slots
+        (trunks, slots), (_, queries, size) = self.shape, grid.shape
+        heads, many = len(grid) // trunks, queries // slots
         if self._regular:
-            return grid.view(trunks, kept, slots, many, size).transpose(1, 2).flatten(0, 1)
-        rows = grid.flatten(0, 2).index_select(0, self._order(kept, many)[1])
-        return rows.view(-1, kept, many, size)
+            rows = grid.view(trunks, heads, slots, many, size).transpose(1, 2)
+        else:
+            rows = grid.flatten(0, 1).index_select(0, self._order(heads, many)[1])
+        return rows.reshape(-1, many, size)
 
-    def _order(self, kept: int, many: int) -> tuple[Tensor, Tensor]:
+    def _order(self, heads: int, many: int) -> tuple[Tensor, Tensor]:
         """Which of [n · K · M] is in each of [trunk · K · slot · M], and the inverse; made once."""
-        if (kept, many) not in self._orders:
-            count, (trunks, slots) = len(self.rows), self.shape
-            cells = torch.arange(trunks * kept * slots * many, device=self.rows.device)
-            cells = cells.view(trunks, kept, slots, many).transpose(1, 2).flatten(0, 1)
+        if (heads, many) not in self._orders:
+            trunks, slots = self.shape
+            cells = torch.arange(trunks * heads * slots * many, device=self.rows.device)
+            cells = cells.view(trunks, heads, slots, many).transpose(1, 2).flatten(0, 1)
             back = cells.index_select(0, self._cells).flatten()
             there = torch.zeros_like(cells).flatten()
-            there[back] = torch.arange(count * kept * many, device=self.rows.device)
-            self._orders[kept, many] = there, back
-        return self._orders[kept, many]
+            there[back] = torch.arange(len(back), device=self.rows.device)
+            self._orders[heads, many] = there, back
+        return self._orders[heads, many]
 
 
 def _rectangle(places: Sequence[int], count: int) -> tuple[tuple[int, int], list[int]]:
