@@ -8,20 +8,27 @@ The first process writes what its trainings have left, and each what it has seen
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
-from scenarios import SCENARIOS, distill, fitted, fsdp, outcome
+from conftest import random_model
+from scenarios import SCENARIOS, VOCABULARY, distill, fitted, fsdp, outcome
+from test_exactness import Nothing
 from test_state import Killed, kill_at
-from test_training import ROWS
+from test_training import ROWS, pairs
 
 from warmup_distill.errors import NumbersError, RecipeError
+from warmup_distill.recipe.training import WarmupSection, WatchSection
 from warmup_distill.training.completions import StudentCompletions, StudentShare
 from warmup_distill.training.distill import collate_completions
 from warmup_distill.training.finite import FiniteGradients
+from warmup_distill.training.fit import fit
+from warmup_distill.training.warmup import WarmupTrainer
+from warmup_distill.training.watch import Watch, Watched
 
 RANK = int(os.environ["RANK"])
 
@@ -30,6 +37,7 @@ def replicated(folder: Path) -> dict[str, Any]:
     """Each process holds the whole model (DDP)."""
     found = {name: outcome(name, folder, 2) for name in SCENARIOS}
     fitted(folder / "fitted")
+    found["watched"] = _watched(folder / "watched")
     found["drawn"] = _drawn(folder)
     found["refused"] = _refused(folder)
     return found
@@ -72,6 +80,27 @@ def _killed_and_resumed(folder: Path, **changes: Any) -> None:
         kill_at(4, patch)
         fitted(folder, **changes)
     fitted(folder, **changes)
+
+
+def _watched(folder: Path) -> dict[str, int]:
+    """The counts of a warm-up that leads away from the teacher, as the first process is told."""
+
+    def told(watch: Watch) -> SimpleNamespace:
+        assert RANK == 0, "one process examines, and the others wait for it"
+        further = float(len(watch.history))
+        return SimpleNamespace(mismatch_share=further, reverse_kl=further)
+
+    given = Watched(
+        section=WatchSection(steps=1, patience=2), prompts=[], teacher=random_model(2),
+        margin_threshold=4.0, max_new_tokens=1, batch_tokens=1, seed=0,
+    )  # fmt: skip
+    section = WarmupSection(learning_rate=1e-2, max_steps=5, per_device_train_batch_size=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watch, "_agreement", told)
+        return fit(
+            WarmupTrainer, random_model(3), pairs(), section, folder, seed=0, watched=given,
+            tokenizer=Nothing(), autocast=False, vocabulary=VOCABULARY,
+        )  # fmt: skip
 
 
 def _drawn(folder: Path) -> list[int]:

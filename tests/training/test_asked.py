@@ -11,11 +11,12 @@ from datasets import Dataset
 from scenarios import VOCABULARY, warmup
 from test_run import small_recipe
 from test_training import ROWS
-from transformers import TrainingArguments
+from transformers import BloomConfig, BloomForCausalLM, TrainingArguments
 
-from warmup_distill.errors import RecipeError
+from warmup_distill.errors import ModelError, RecipeError
 from warmup_distill.pipeline import opened
 from warmup_distill.recipe import Recipe, WarmupSection
+from warmup_distill.stages.models_ahead import require_shardable
 from warmup_distill.training.asked import require_sharding
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.fit import training_arguments
@@ -140,6 +141,16 @@ def test_processes_that_accelerate_would_train_apart_are_refused(
             model=random_model(1), teacher=random_model(2), vocabulary=VOCABULARY,
             args=by_itself, train_dataset=Dataset.from_list(ROWS),
         )  # fmt: skip
+
+
+def test_shards_of_a_student_that_runs_its_sequences_apart_are_refused(tmp_path: Path) -> None:
+    """ALiBi's biases hang on places that packed rows do not have."""
+    shape = {"vocab_size": 40, "hidden_size": 32, "n_layer": 2, "n_head": 4}
+    BloomForCausalLM(BloomConfig(**shape)).save_pretrained(tmp_path)
+    student = {"student": str(tmp_path)}
+    require_shardable(on_gpus(**student))
+    with pytest.raises(ModelError, match=r"^distill\.trainer\.fsdp gathers weights .*\(plain: "):
+        require_shardable(on_gpus(**student, distill={"trainer": FSDP}))
 
 
 @pytest.mark.parametrize("last_of_step", [True, False])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import random_model
 from scenarios import SCENARIOS, fitted, outcome, weights_in
 
 from warmup_distill.errors import RunError
@@ -37,7 +38,7 @@ def train_in_two_processes(how: str, folder: Path) -> list[dict[str, Any]]:
         for rank in range(2)
     ]
     try:
-        assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
+        assert [worker.wait(timeout=600) for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()
@@ -113,6 +114,14 @@ def test_a_checkpoint_of_two_processes_is_refused_by_one_with_both_numbers(
 ) -> None:
     with pytest.raises(RunError, match=r"another training:\n  processes: 2 there, 1 here\n"):
         fitted(folders["replicated"] / "fitted")
+
+
+def test_processes_stop_together_where_the_first_finds_that_the_warm_up_leads_away(
+    together: dict[str, list[dict[str, Any]]], folders: dict[str, Path]
+) -> None:
+    counts = {"rows": 4, "steps": 2, "best_step": 0, "stopped": 1}
+    assert [found["watched"] for found in together["replicated"]] == [counts, counts]
+    assert_close(weights_in(folders["replicated"] / "watched"), random_model(3).state_dict())
 
 
 def test_each_process_draws_completions_of_its_own(

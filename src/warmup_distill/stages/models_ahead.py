@@ -16,6 +16,7 @@ from warmup_distill.models.loading import (
 )
 from warmup_distill.models.quantizing import quantization_of, require_reader, require_trainable
 from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.batches import trainings_of
 from warmup_distill.scoring.reward import require_one_output
 from warmup_distill.training.adapters import with_lora
 
@@ -26,7 +27,8 @@ def require_models(recipe: Recipe) -> None:
     Raises:
         ModelError: weights do not fit, the student is quantized or nothing here reads the teacher's
             quantized weights, a model does not read from left to right, adapters find
-            nothing to adapt, or a reward model gives no reward.
+            nothing to adapt, the student cannot be trained in shards, or a reward model gives no
+            reward.
     """
     require_trainable(recipe.student, causal_config(recipe.student))
     require_reader(recipe.teacher, causal_config(recipe.teacher))
@@ -37,6 +39,7 @@ def require_models(recipe: Recipe) -> None:
             require_weights(name)
         expected_path(name)
     require_adapters(recipe)
+    require_shardable(recipe)
     reward = recipe.pairs.reward_model
     if reward and is_here(reward):
         blank = load_weights(AutoModelForSequenceClassification, reward, device_map="meta")
@@ -57,6 +60,19 @@ def expected_path(name: str) -> str:
 def is_here(name: str) -> bool:
     """Whether a model's files can be read without fetching them."""
     return Path(locate(name)).is_dir()
+
+
+def require_shardable(recipe: Recipe) -> None:
+    """Raise a ModelError where FSDP would share out a student that runs its sequences apart."""
+    trainings = trainings_of(recipe).items()
+    sharded = [name for name, section in trainings if section.trainer.fsdp]
+    path = path_ahead(causal_config(recipe.student)) if sharded else None
+    if path is not None and path.why is not None:
+        raise ModelError(
+            f"{sharded[0]}.trainer.fsdp gathers weights in every pass, and {recipe.student} makes "
+            f"as many of them as its texts want ({path}), which is not the same number in all "
+            "processes. Leave fsdp out."
+        )
 
 
 def require_adapters(recipe: Recipe) -> None:
