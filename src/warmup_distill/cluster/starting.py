@@ -17,6 +17,8 @@ from warmup_distill.foreign.libraries import surroundings
 from warmup_distill.recipe.cluster import ClusterSection
 
 HOST = "127.0.0.1"
+logger = logging.getLogger(__name__)
+
 STORE = 512 * 2**20
 """Bytes of a local object store: prompts and records are small; more is spilled to the disk."""
 
@@ -61,6 +63,7 @@ class Connection:
         import ray
 
         self.ray: Any = ray
+        self._stack.enter_context(_in_our_words(ray))
         self._stack.callback(ray.shutdown)
         try:
             with warnings.catch_warnings():
@@ -138,6 +141,23 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _in_our_words(ray: Any) -> Iterator[None]:
+    """Log the first sentence of what Ray's own processes tell, instead of printing all of it."""
+
+    def retell(data: dict[str, Any], ignore_prefix: bool) -> None:
+        for line in data["lines"]:
+            logger.warning("Ray: %s", line.strip().split(". ")[0])
+
+    worker = ray._private.worker
+    original = worker.print_to_stdstream
+    worker.print_to_stdstream = retell
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = original
 
 
 def _read_environment() -> None:
