@@ -89,7 +89,7 @@ class Soak:
         while len(kills) < wanted:
             process = self.start("killed")
             while len(kills) < wanted and not self.ends(process, whole, draw):
-                what = draw.choice([*self.killers])
+                what = draw.choice(least_killed(self.killers, kills))
                 stage = open_stage(self.folder / "killed")
                 if self.killers[what](process, draw):
                     kills.append([what, stage])
@@ -112,6 +112,12 @@ class Soak:
         return True
 
 
+def least_killed(killers: Mapping[str, Killer], kills: list[list[str]]) -> list[str]:
+    """What was killed no more often than all else."""
+    counts = Counter(dict.fromkeys(killers, 0) | Counter(what for what, _ in kills))
+    return [what for what in killers if counts[what] == min(counts.values())]
+
+
 def kill_driver(process: subprocess.Popen[bytes], draw: random.Random) -> bool:
     process.kill()
     process.wait()
@@ -126,7 +132,11 @@ def killers_of(workers: int) -> tuple[dict[str, Killer], list[str]]:
 
     machines = Machines(workers)
     more = ["--workers", str(workers), "--ray-address", machines.address]
-    more += ["--set", "cluster.part_timeout=20", "--set", "cluster.max_failures=20"]
+    settings = [
+        "cluster.part_timeout=20", "cluster.max_failures=20",
+        "warmup.num_train_epochs=5", "distill.num_train_epochs=8",  # longer than they take to start
+    ]  # fmt: skip
+    more += [word for setting in settings for word in ("--set", setting)]
     return {
         "driver": kill_driver,
         "worker": lambda process, draw: machines.kill_worker(draw),

@@ -9,10 +9,15 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+import psutil
+
 from warmup_distill.cluster.folder import RayFolder
 from warmup_distill.errors import RunError
 from warmup_distill.foreign.libraries import surroundings
 from warmup_distill.recipe.cluster import ClusterSection
+
+HOST = "127.0.0.1"
+logger = logging.getLogger(__name__)
 
 STORE = 512 * 2**20
 """Bytes of a local object store: prompts and records are small; more is spilled to the disk."""
@@ -58,6 +63,7 @@ class Connection:
         import ray
 
         self.ray: Any = ray
+        self._stack.enter_context(_in_our_words(ray))
         self._stack.callback(ray.shutdown)
         try:
             with warnings.catch_warnings():
@@ -77,7 +83,7 @@ class Connection:
             "num_cpus": max(1, round(cpus)),
             "include_dashboard": False,
             "object_store_memory": STORE,
-            "_node_ip_address": "127.0.0.1",
+            "_node_ip_address": HOST,
             "_temp_dir": str(self._folder.path),
         }
 
@@ -107,9 +113,19 @@ class Connection:
 
 
 def _own() -> dict[str, str]:
-    """What a Ray of our own and this process read from the environment."""
+    """What a Ray of our own and this process read from the environment.
+
+    Processes of a training would else meet at the address that the machine's name stands for.
+    """
     token = secrets.token_hex(32)
-    return {ALONE: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    closed = {ALONE: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    return closed | {"GLOO_SOCKET_IFNAME": _loopback()}
+
+
+def _loopback() -> str:
+    """The name of the interface that nobody else reaches."""
+    there: dict[str, Any] = psutil.net_if_addrs()
+    return next(name for name, some in there.items() if any(one.address == HOST for one in some))
 
 
 @contextmanager
@@ -125,6 +141,23 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _in_our_words(ray: Any) -> Iterator[None]:
+    """Log the first sentence of what Ray's own processes tell, instead of printing all of it."""
+
+    def retell(data: dict[str, Any], ignore_prefix: bool) -> None:
+        for line in data["lines"]:
+            logger.warning("Ray: %s", line.strip().split(". ")[0])
+
+    worker = ray._private.worker
+    original = worker.print_to_stdstream
+    worker.print_to_stdstream = retell
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = original
 
 
 def _read_environment() -> None:

@@ -67,8 +67,8 @@ class _Losses(UserCallback):
         if self._letters.ended():  # it was no loss: one of them refused
             return
         for rank, error in sorted(worker_exceptions.items()):
-            line = str(error).strip().splitlines()[-1][:300] if str(error).strip() else repr(error)
-            text = f"loss {1 + len(self._told.said)} in the training: worker {rank}: {line}"
+            why = (str(error).strip() or repr(error)).splitlines()[-1].split(". ")[0]
+            text = f"loss {1 + len(self._told.said)} in the training: worker {rank}: {why[:300]}"
             said = Said(logger=__name__, level=logging.WARNING, text=text)
             self._told = News(said=(*self._told.said, said))
         self._letters.tell("losses", self._told)

@@ -74,7 +74,8 @@ class StepProgress:
             self._bar = tqdm(total=steps, initial=step, desc=name, unit="step")
         if loss is not None:
             self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        self._bar.update(step - self._bar.n)
+        if step != self._bar.n:  # less where a training went back to its last checkpoint
+            self._bar.update(step - self._bar.n)
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,9 @@
 
 import logging
 import os
+import sys
+
+from tqdm import tqdm
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -14,10 +17,20 @@ QUIET = {
 
 def quiet_libraries() -> None:
     """Show warnings and errors of all libraries once, and nothing else; call before any import."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_AboveBars()])
     logging.getLogger("huggingface_hub").propagate = False  # it shows its warnings itself
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+
+
+class _AboveBars(logging.Handler):
+    """Writes lines to where bars are drawn without writing into one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:
+            self.handleError(record)
 
 
 def surroundings() -> dict[str, str]:
