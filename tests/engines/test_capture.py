@@ -81,7 +81,7 @@ class Written(Again):
 def in_small_shapes(recorder: Again, monkeypatch: pytest.MonkeyPatch) -> None:
     """Record steps, in several shapes though texts are short."""
     monkeypatch.setattr(pace, "NARROW", 8)
-    monkeypatch.setattr(pace, "FEW", 3)
+    monkeypatch.setattr(pace, "FEW", 6)
     monkeypatch.setattr(Captured, "looks_every", 3)
     monkeypatch.setattr(pace, "recorder_of", lambda model: recorder)
 
@@ -139,32 +139,34 @@ def test_steps_that_were_written_down_once_draw_what_plain_steps_do(
     expected, recorder = roll_out(models), Written(monkeypatch)
     in_small_shapes(recorder, monkeypatch)
     require_alike(roll_out(models), expected)
-    assert len(recorder.replays) > 4 and max(recorder.replays) > 4
+    assert len(recorder.replays) > 3 and max(recorder.replays) > 4
 
 
 def test_rows_that_ended_write_over_nothing_while_they_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Branches that are full and branches that are not, of unlike lengths from the start."""
-    model, owners = TreeModel(any_model(1), VOCABULARY), [0, 0, 0, 1, 1, 2, 2, 3]
+    """Branches of unlike lengths, of which the longer ones are full long before the others end."""
+    model, owners, room = TreeModel(any_model(1), VOCABULARY), [0, 0, 0, 1, 1, 2, 2, 3], 14
     first = {i: [9, 4, 8, 7][: i % 4 + 1] for i in range(len(owners))}
     in_small_shapes(Again(), monkeypatch)
-    kept = []
+    monkeypatch.setattr(pace, "FEW", len(owners))  # so that nobody leaves
+    kept, lengths = [], []
     for recorder in (Again(), None):
         monkeypatch.setattr(pace, "recorder_of", lambda model, by=recorder: by)
-        rows = {i: Row(stream=i, max_new_tokens=8 + 2 * (i % 3)) for i in range(len(owners))}
+        rows = {i: Row(stream=i, max_new_tokens=room - 3 * (i % 4)) for i in range(len(owners))}
         with torch.inference_mode(), model.following():
-            tree = TokenTree(model, PROMPTS, owners, 16)
+            tree = TokenTree(model, PROMPTS, owners, room)
             score(tree, first)
             decode(tree, rows, 1.0)
-            assert len({len(row.ids) for row in rows.values()}) > 2
-            order = tree.bring(list(rows))
-            assert tree.lengths() == [
-                len(first[branch]) - 1 + len(rows[branch].ids) - 1 for branch in order
-            ]
+            lengths.append(dict(zip(tree.bring(list(rows)), tree.lengths(), strict=True)))
+            kept.append(score(tree, {branch: [9] for branch in rows}))
+            tree.cut({branch: min(1, length) for branch, length in lengths[-1].items()})
             kept.append(score(tree, {branch: [9, 6] for branch in rows}))
-    for branch, values in kept[0].items():
-        assert values == pytest.approx(kept[1][branch], abs=1e-5)
+    assert max(len(row.ids) for row in rows.values()) == room
+    assert lengths[0] == lengths[1] == {i: i % 4 + len(rows[i].ids) - 1 for i in rows}
+    for found, expected in zip(kept[:2], kept[2:], strict=True):
+        for branch, values in found.items():
+            assert values == pytest.approx(expected[branch], abs=1e-5)
 
 
 def test_a_model_that_looks_at_its_numbers_is_run_plainly_and_the_log_says_so_once(
