@@ -40,7 +40,7 @@ class TrainerSection(Section):
     @field_validator("fsdp_config")
     @classmethod
     def _known_settings(cls, value: dict[str, Any]) -> dict[str, Any]:
-        plain = {name.removeprefix("fsdp_"): one for name, one in value.items()}
+        plain = _plain(value)
         unknown = [name for name in plain if name not in FSDP_SETTINGS]
         if unknown:
             raise ValueError(f"unknown key {unknown[0]}; known keys: {', '.join(FSDP_SETTINGS)}")
@@ -59,6 +59,16 @@ class TrainerSection(Section):
             raise ValueError("`fsdp_config` has no effect without `fsdp: true`")
         return self
 
+    @property
+    def checkpoints_activations(self) -> bool:
+        """Whether FSDP is asked to compute activations again."""
+        return bool(_plain(self.fsdp_config).get("activation_checkpointing"))
+
     def given(self) -> dict[str, Any]:
         """The fields that were given, as TrainingArguments take them."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of FSDP under the names that `transformers` gives them."""
+    return {name.removeprefix("fsdp_"): value for name, value in settings.items()}
