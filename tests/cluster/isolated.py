@@ -39,7 +39,7 @@ def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
         )  # fmt: skip
 
 
-def finish(process: subprocess.Popen[str], folder: Path, seconds: float = 240) -> str:
+def finish(process: subprocess.Popen[str], folder: Path, seconds: float = 600) -> str:
     """Wait for a process to end well; returns what it said."""
     try:
         code = process.wait(timeout=seconds)
@@ -59,6 +59,11 @@ def run(*arguments: str, folder: Path) -> str:
 def busy_workers(root: int) -> list[int]:
     """Processes below another one that compute a part at this moment."""
     return [pid for pid in below(root) if _title(pid).startswith("ray::compute_part")]
+
+
+def training_workers(root: int) -> list[int]:
+    """Processes below another one that train together."""
+    return [pid for pid in below(root) if "TrainWorker" in _title(pid)]
 
 
 def below(root: int) -> list[int]:

@@ -1,6 +1,7 @@
 """Workers under Ray give the bytes of one process, whatever happens to them."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -16,8 +17,11 @@ from isolated import (
     require_isolation,
     run,
     start,
+    training_workers,
 )
 from safetensors.torch import load_file
+
+from warmup_distill.store.artifacts import read_json, write_json
 
 PARTS = ["prompts", "rollouts", "pairs"]
 RECIPE = """
@@ -29,6 +33,7 @@ rollouts: {num_samples: 8, max_new_tokens: 64, prompts_per_part: 4, batch_tokens
 warmup: {beta: 2.0, learning_rate: 1.0e-4, per_device_train_batch_size: 32}
 distill:
   completions: {source: teacher}
+  num_train_epochs: 4
   teacher_signal: hidden
   learning_rate: 3.0e-4
   per_device_train_batch_size: 8
@@ -65,9 +70,11 @@ def wait_for_busy(process: subprocess.Popen[str], count: int = 1) -> list[int]:
     raise AssertionError("it ended before its workers were seen at work")
 
 
-def test_two_workers_give_the_bytes_of_one_process_and_leave_nothing_behind(
-    whole: Path, folder: Path
-) -> None:
+@pytest.fixture(scope="module")
+def spread(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run by two workers, and in `workers.txt` their processes."""
+    folder = tmp_path_factory.mktemp("spread")
+    (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     process = start(
         "-m", "warmup_distill", "run", "recipe.yaml", "--output-dir", "run", "--workers", "2",
         folder=folder,
@@ -77,6 +84,15 @@ def test_two_workers_give_the_bytes_of_one_process_and_leave_nothing_behind(
     assert "pid=" not in said and "Traceback" not in said, "only what one process says"
     for stage in ("rollouts", "warmup", "control", "distill", "evaluate"):
         assert f"{stage}: 100%" in said
+    (folder / "workers.txt").write_text(" ".join(map(str, workers)), encoding="utf-8")
+    return folder
+
+
+def test_two_workers_give_the_bytes_of_one_process_and_leave_nothing_behind(
+    whole: Path, spread: Path
+) -> None:
+    folder = spread
+    workers = map(int, (folder / "workers.txt").read_text(encoding="utf-8").split())
     assert differing(whole / "run", folder / "run", [*PARTS, "completions", "signals"]) == []
     assert not list((folder / "run" / "checkpoints").rglob("*"))
     assert not any(map(is_there, workers))
@@ -88,6 +104,30 @@ def test_two_workers_give_the_bytes_of_one_process_and_leave_nothing_behind(
             torch.testing.assert_close(tensor, theirs[name], atol=2e-3, rtol=0)
     student = "evaluate/student"
     assert differing(whole / "run", folder / "run", [student]) == []
+
+
+def test_a_training_that_lost_a_worker_goes_on_to_the_same_weights(
+    whole: Path, spread: Path, folder: Path
+) -> None:
+    """The control by two workers, one of which is killed when a checkpoint has been sealed."""
+    shutil.copytree(whole / "run", folder / "run", ignore=shutil.ignore_patterns("control"))
+    manifest = read_json(folder / "run" / "manifest.json")
+    for stage in ("control", "evaluate", "report"):
+        del manifest["stages"][stage]
+    write_json(folder / "run" / "manifest.json", manifest)
+    process = start(
+        "-m", "warmup_distill", "control", "recipe.yaml", "--output-dir", "run", "--workers", "2",
+        "--set", "distill.save_steps=1", folder=folder,
+    )  # fmt: skip
+    checkpoints = folder / "run" / "checkpoints" / "control"
+    while not list(checkpoints.glob("checkpoint-*/seal.json")):
+        assert process.poll() is None, "it ended before a checkpoint was seen"
+        time.sleep(0.01)
+    os.kill(training_workers(process.pid)[1], signal.SIGKILL)
+    said = finish(process, folder)
+    assert "going on from" in said
+    unlike = differing(folder / "run", spread / "run", ["control"])
+    assert set(unlike) <= {"control/trainer_log.jsonl"}  # whose keys stand in another order
 
 
 def test_a_worker_that_is_killed_costs_its_open_part_alone(whole: Path, folder: Path) -> None:

@@ -217,6 +217,14 @@ def test_memory_of_what_is_trained_is_sharded_and_nothing_else() -> None:
     assert isclose(saved, expected, rel_tol=1e-6)
 
 
+def test_memory_is_that_of_shards_where_the_recipe_asks_for_them() -> None:
+    plain, facts = paper_recipe(), paper.facts(100)
+    distill = plain.distill.model_dump() | {"trainer": {"fsdp": True}}
+    whole, shared = memory(plain, facts), memory(plain, facts, sharded_over=8)
+    found = memory(paper_recipe(distill=distill), facts)
+    assert found == whole | {name: shared[name] for name in ("distill", "control")}
+
+
 MEASURED = Measured(
     costs=Costs(drawing=1.0, checking=2.0, pair=3.0, row=4.0, pairs_per_prompt=0.5),
     lengths=at_most(completion=100, continuation=30, pairs_per_prompt=0.5),

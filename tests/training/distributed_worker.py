@@ -23,7 +23,7 @@ from test_training import ROWS, pairs
 
 from warmup_distill.errors import NumbersError, RecipeError
 from warmup_distill.recipe.training import WarmupSection, WatchSection
-from warmup_distill.training.completions import StudentCompletions, StudentShare
+from warmup_distill.training.completions import StudentShare
 from warmup_distill.training.distill import collate_completions
 from warmup_distill.training.finite import FiniteGradients
 from warmup_distill.training.fit import fit
@@ -57,6 +57,8 @@ def sharded(folder: Path) -> dict[str, Any]:
             units = fsdp(transformer_layer_cls_to_wrap=layers)
             found[name] = outcome(name, folder, 2, **units)
         found["not finite"] = _not_finite(folder)
+        with pytest.raises(RecipeError, match="student_share: FSDP leaves no process a whole"):
+            distill(folder, 2, StudentShare(share=1.0), **fsdp())
         fitted(folder / "undisturbed", trainer=fsdp())
         _killed_and_resumed(folder / "resumed", trainer=fsdp())
         in_pieces = fsdp(state_dict_type="SHARDED_STATE_DICT")
@@ -103,12 +105,13 @@ def _watched(folder: Path) -> dict[str, int]:
         )  # fmt: skip
 
 
-def _drawn(folder: Path) -> list[int]:
-    """What this process draws for rows that all of them have."""
-    trainer = distill(folder, 2)
-    share = StudentShare(share=1.0, max_new_tokens=8)
-    own = StudentCompletions(trainer.policy, share, trainer.args.process_index)
-    return own.of_step([collate_completions(ROWS)], 0, 0.0)[0]["input_ids"].tolist()
+def _drawn(folder: Path) -> dict[str, Any]:
+    """What this process draws for rows that all of them have, and its weights after a step."""
+    trainer = distill(folder, 2, StudentShare(share=1.0, max_new_tokens=8))
+    assert trainer.completions is not None
+    (batch,) = trainer.completions.of_step([collate_completions(ROWS)], 0, 0.0)
+    trainer.train()
+    return {"ids": batch["input_ids"].tolist(), "weights": trainer.model.state_dict()}
 
 
 def _refused(folder: Path) -> str:

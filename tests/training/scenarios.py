@@ -14,6 +14,7 @@ from test_training import ROWS, arguments, pairs
 
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.recipe.distillation import DistillSection
+from warmup_distill.training.completions import StudentShare
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.fit import fit
 from warmup_distill.training.warmup import WarmupTrainer
@@ -28,11 +29,14 @@ def fsdp(**settings: Any) -> dict[str, Any]:
     return {"fsdp": True, "fsdp_config": layers | settings}
 
 
-def distill(folder: Path, processes: int, **more: Any) -> DistillTrainer:
+def distill(
+    folder: Path, processes: int, share: StudentShare | None = None, **more: Any
+) -> DistillTrainer:
     """One step of four rows, in packed rows of eight tokens at the most."""
     return DistillTrainer(
         model=random_model(1), teacher=random_model(2), vocabulary=VOCABULARY, row_tokens=8,
-        train_dataset=Dataset.from_list(ROWS), args=arguments(folder, 4 // processes, 1, **more),
+        student_share=share, train_dataset=Dataset.from_list(ROWS),
+        args=arguments(folder, 4 // processes, 1, **more),
     )  # fmt: skip
 
 

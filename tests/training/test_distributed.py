@@ -124,11 +124,12 @@ def test_processes_stop_together_where_the_first_finds_that_the_warm_up_leads_aw
     assert_close(weights_in(folders["replicated"] / "watched"), random_model(3).state_dict())
 
 
-def test_each_process_draws_completions_of_its_own(
+def test_each_process_draws_completions_of_its_own_and_all_take_one_step(
     together: dict[str, list[dict[str, Any]]],
 ) -> None:
     first, second = (found["drawn"] for found in together["replicated"])
-    assert first != second
+    assert first["ids"] != second["ids"]
+    assert all(map(torch.equal, first["weights"].values(), second["weights"].values()))
 
 
 def test_shards_that_accelerate_would_not_make_are_refused_with_both_names(

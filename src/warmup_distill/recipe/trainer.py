@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from warmup_distill.foreign.showing import brief
 from warmup_distill.recipe.section import OnDisk, Section
 
 FSDP_WORDS = ("full_shard", "shard_grad_op", "offload", "auto_wrap")
@@ -32,18 +33,22 @@ class TrainerSection(Section):
     def _known_words(cls, value: Any) -> Any:
         words = value.split() if isinstance(value, str) else value
         if not isinstance(words, bool) and (not words or set(words) - set(FSDP_WORDS)):
-            raise ValueError(f"expected true, false or some of {', '.join(FSDP_WORDS)}")
+            known = ", ".join(FSDP_WORDS)
+            raise ValueError(f"expected true, false or some of {known}, got {brief(value)}")
         return value
 
     @field_validator("fsdp_config")
     @classmethod
     def _known_settings(cls, value: dict[str, Any]) -> dict[str, Any]:
-        plain = {name.removeprefix("fsdp_"): one for name, one in value.items()}
+        plain = _plain(value)
         unknown = [name for name in plain if name not in FSDP_SETTINGS]
         if unknown:
             raise ValueError(f"unknown key {unknown[0]}; known keys: {', '.join(FSDP_SETTINGS)}")
-        if str(plain.get("version", 2)) != "2":
-            raise ValueError("expected version 2 of FSDP, the only one that trains here")
+        version = plain.get("version", 2)
+        if str(version) != "2":
+            raise ValueError(
+                f"expected version 2, the only one that trains here, got {brief(version)}"
+            )
         return value
 
     @model_validator(mode="after")
@@ -54,6 +59,16 @@ class TrainerSection(Section):
             raise ValueError("`fsdp_config` has no effect without `fsdp: true`")
         return self
 
+    @property
+    def checkpoints_activations(self) -> bool:
+        """Whether FSDP is asked to compute activations again."""
+        return bool(_plain(self.fsdp_config).get("activation_checkpointing"))
+
     def given(self) -> dict[str, Any]:
         """The fields that were given, as TrainingArguments take them."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of FSDP under the names that `transformers` gives them."""
+    return {name.removeprefix("fsdp_"): value for name, value in settings.items()}

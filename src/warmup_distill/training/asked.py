@@ -74,7 +74,7 @@ def _faults(name: str, section: TrainSection) -> Iterator[str]:
             f"fsdp leaves no process a whole student to examine: set {name}.watch.prompts to 0, "
             "or leave fsdp out"
         )
-    if section.activation_checkpointing and "activation_checkpointing" in trainer.fsdp_config:
+    if section.activation_checkpointing and trainer.checkpoints_activations:
         yield f"fsdp_config.activation_checkpointing is {name}.activation_checkpointing: take one"
 
 

@@ -88,6 +88,7 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         self.vocabulary = vocabulary
         self.loss_is_scaled_for_ga = True
         self.policy = packed_model(_without_adapters(model), vocabulary)
+        self.policy.device = self.args.device  # where FSDP and DeepSpeed will have moved it
         require_as_asked(self)
         self._extra: dict[str, list[float]] = defaultdict(list)
         self.add_callback(FiniteGradients())

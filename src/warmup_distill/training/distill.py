@@ -88,6 +88,11 @@ class DistillTrainer(GloballyNormalizedTrainer):
             optional_columns=["row"],
             **arguments,
         )
+        if student_share and self.is_fsdp_enabled:
+            raise RecipeError(
+                "student_share: FSDP leaves no process a whole student to draw completions from. "
+                "Leave one of the two out."
+            )
         self.teacher = None
         if teacher is not None:
             self.teacher = packed_model(placed(teacher, self.args.device), self.vocabulary)

@@ -53,7 +53,7 @@ def fit(
     """Train a model on rows and save it, its tokenizer and `trainer_log.jsonl` to a folder.
 
     Goes on from the newest whole checkpoint in `checkpoints/` beside the folder, if there is one,
-    to the same weights as without the interruption (one process on a CPU).
+    to the same weights as without the interruption (as many processes as before, on CPUs).
 
     Args:
         model: in float32; trained in place.

@@ -150,7 +150,9 @@ class WarmupTrainer(GloballyNormalizedTrainer):
             ModelError: it is not; in float32 alone, for bfloat16 rounds more than that.
         """
         self._to_compare = False
-        if self.state.global_step > 0 or torch.is_autocast_enabled(self.policy.device.type):
+        # DeepSpeed casts the model itself.
+        rounds = self.is_deepspeed_enabled or torch.is_autocast_enabled(self.policy.device.type)
+        if self.state.global_step > 0 or rounds:
             return
         loss = float(-F.logsigmoid(self.beta * pairs.gain.detach()).mean())
         if abs(loss - math.log(2)) > CLOSE or not math.isfinite(loss):
