@@ -22,10 +22,19 @@ def grow_old(path: Path) -> None:
     os.utime(path, (time.time() - 3600,) * 2)
 
 
+def test_nobody_else_gets_into_it_whatever_ray_does_inside() -> None:
+    folder = RayFolder()
+    folder.sessions.mkdir(mode=0o777)
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    assert folder.path in folder.sessions.parents
+    folder.close()
+
+
 def test_it_is_gone_when_it_is_closed(temporary: Path) -> None:
     folder = RayFolder()
-    (folder.path / "session_1" / "logs").mkdir(parents=True)
-    (folder.path / "session_latest").symlink_to("session_1")
+    (folder.sessions / "session_1" / "logs").mkdir(parents=True)
+    (folder.sessions / "session_latest").symlink_to("session_1")
+    assert folder.logs.is_dir()
     folder.close()
     assert not list(temporary.iterdir())
 
@@ -67,6 +76,6 @@ def test_a_long_name_gives_way_to_one_that_a_socket_can_have(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 40)))
     folder = RayFolder()
     # as Ray names them: the session by time and process, then sockets/plasma_store
-    socket = folder.path / "session_2026-01-01_00-00-00_000000_4194304" / "sockets/plasma_store"
+    socket = folder.sessions / "session_2026-01-01_00-00-00_000000_4194304" / "sockets/plasma_store"
     assert len(str(socket)) < 107
     folder.close()

@@ -26,4 +26,4 @@ def test_a_warning_of_two_workers_is_shown_once_and_what_the_lost_ones_wrote_is_
     logs = Path(found[1])
     written = [path.read_text(errors="replace") for path in logs.glob("worker-*.err")]
     assert any("last words" in text for text in written)
-    shutil.rmtree(logs.parent.parent)
+    shutil.rmtree(logs.parents[2])

@@ -19,7 +19,7 @@ FRESH = 60.0
 
 
 class RayFolder:
-    """A new folder in the system's folder for temporary files; closed at the end."""
+    """A new folder among the temporary files, for our eyes only; closed at the end."""
 
     def __init__(self) -> None:
         parent = Path(tempfile.gettempdir())
@@ -31,9 +31,14 @@ class RayFolder:
         self._lock.acquire(timeout=0)
 
     @property
+    def sessions(self) -> Path:
+        """For Ray, which opens it to everybody: so it is inside."""
+        return self.path / "ray"
+
+    @property
     def logs(self) -> Path:
         """What Ray and its workers wrote."""
-        return self.path / "session_latest" / "logs"
+        return self.sessions / "session_latest" / "logs"
 
     def keep(self) -> None:
         """Leave it to whoever wants to read the logs: nothing removes it any more."""

@@ -84,7 +84,7 @@ class Connection:
             "include_dashboard": False,
             "object_store_memory": STORE,
             "_node_ip_address": HOST,
-            "_temp_dir": str(self._folder.path),
+            "_temp_dir": str(self._folder.sessions),
         }
 
     def _refusal(self, settings: ClusterSection, error: Exception) -> RunError:
