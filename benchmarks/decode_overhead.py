@@ -57,7 +57,6 @@ PROMPTS, SAMPLES, STEPS, LONGEST = 16, 4, 48, 8
 """LONGEST: tokens of the longest prompt; others are shorter by some."""
 VOCABULARY = 64
 WIDTH, HEADS = 16, 2
-REPEATS = 5
 ADVANCES = "advance" in signature(decoding.decode).parameters
 
 
@@ -230,7 +229,7 @@ if find_spec("warmup_distill.engines.pace"):  # not in older revisions
     KINDS["captured"] = captured
 
 
-def once() -> dict[str, dict[str, Any]]:
+def once(repeats: int) -> dict[str, dict[str, Any]]:
     """The figures of the code that Python finds, in this process: milliseconds a step."""
     torch.set_num_threads(1)
     models = {layers: tiny(layers) for layers in (SHALLOW, DEEP)}
@@ -238,7 +237,7 @@ def once() -> dict[str, dict[str, Any]]:
     for name, kind in KINDS.items():
         figures: dict[str, Any] = {}
         for layers, model in models.items():
-            clocks = [Clock() for _ in range(REPEATS)]
+            clocks = [Clock() for _ in range(repeats)]
             drawn, *_ = [kind(model, clock) for clock in clocks]
             counter = Counter()
             kind(model, counter)
@@ -253,13 +252,15 @@ def once() -> dict[str, dict[str, Any]]:
     return found
 
 
-def in_turns(sources: dict[str, str | None], turns: int) -> dict[str, list[dict[str, Any]]]:
+def in_turns(
+    sources: dict[str, str | None], turns: int, repeats: int
+) -> dict[str, list[dict[str, Any]]]:
     """`once` in processes of their own, one after the other."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sources}
     for _ in range(turns):
         for name, source in sources.items():
             environment = os.environ | ({"PYTHONPATH": source} if source else {})
-            command = [sys.executable, __file__, "--once"]
+            command = [sys.executable, __file__, "--once", "--repeats", str(repeats)]
             done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
             found[name].append(json.loads(done.stdout))
     return found
@@ -317,14 +318,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", metavar="FOLDER", help="src of an older revision")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5, help="in each turn")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.once:
-        print(json.dumps(once()))
+        print(json.dumps(once(options.repeats)))
         return
     sources = {"before": options.before} if options.before else {}
-    found = in_turns(sources | {"now": None}, options.turns)
+    found = in_turns(sources | {"now": None}, options.turns, options.repeats)
     records = [one for name, turns in found.items() for one in summary(name, turns)]
     for one in records:
         print(

@@ -6,9 +6,11 @@
 Weights are made at random in the shapes of Qwen2.5-1.5B and 7B, so nothing is downloaded. Two
 limits are measured where this runs: bytes per second of a copy, and operations per second of a
 matrix product in the dtype of the models. Operations are 2 per weight and token forward and 6 with
-gradients; attention is left out, so every share of the limit is a little too low. A step of
-sampling reads all weights, and for each row the keys and values of its whole context, the prompt
-too, which are in fact read once for all rows of a prompt.
+gradients; attention is left out, so every share of the limit is a little too low. Of trainings
+there is the share of the data sheet's operations too, which is what people call model-FLOP
+utilisation, where `plan` knows the device. A step of sampling reads all weights, and for each row
+the keys and values of its whole context, the prompt too, which are in fact read once for all rows
+of a prompt. It is timed against `generate`, and against itself with no step recorded.
 """
 
 import argparse
@@ -16,8 +18,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from common import Measured, finish, training_arguments
@@ -29,20 +33,25 @@ from gpu_limits import (
     TINY,
     Setting,
     bandwidth_limit,
+    fitting,
     limits,
     line,
     measured,
+    name_of,
     wait,
     weights,
 )
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from warmup_distill.engines import pace
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.records import Sample
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.warmup import WarmupTrainer
+
+WARMUP, DISTILLATION = f"warm-up step, {SMALL}", f"distillation step, {SMALL} from {LARGE}"
 
 
 def draw(setting: Setting, engine: TransformersEngine, new_tokens: int) -> list[list[Sample]]:
@@ -81,6 +90,8 @@ def drawing(setting: Setting, name: str, limit: dict[str, float]) -> list[dict[s
     check(setting, engine, draw(setting, engine, 4))  # kernels are loaded
     generate(setting, model, 4)
     samples, sampling = measured(lambda: draw(setting, engine, setting.new_tokens), device)
+    with patch.object(pace, "recorder_of", lambda model: None):
+        _, plain = measured(lambda: draw(setting, engine, setting.new_tokens), device)
     _, checking = measured(lambda: check(setting, engine, samples), device)
     engine.forget()
     _, theirs = measured(lambda: generate(setting, model, setting.new_tokens), device)
@@ -94,6 +105,7 @@ def drawing(setting: Setting, name: str, limit: dict[str, float]) -> list[dict[s
             f"sampling, {name}", sampling, tokens_per_second=drawn / sampling.seconds,
             of_bandwidth_limit=drawn / sampling.seconds / most, bandwidth_limit=most,
             times_generate=theirs.seconds / sampling.seconds,
+            times_not_recorded=plain.seconds / sampling.seconds,
             generate_peak_mib=theirs.peak_mib,
         ),
         line(
@@ -163,7 +175,7 @@ def warmup(setting: Setting, limit: dict[str, float]) -> dict[str, Any]:
         )  # fmt: skip
         scored = 2 * rest * batch
         found = train(setting, trainer, lambda tokens: 6.0 * (body * tokens + head * scored))
-    return utilisation(f"warm-up step, {SMALL}", found, limit)
+    return utilisation(WARMUP, found, limit)
 
 
 def distillation(setting: Setting, limit: dict[str, float]) -> dict[str, Any]:
@@ -188,13 +200,17 @@ def distillation(setting: Setting, limit: dict[str, float]) -> dict[str, Any]:
             args=arguments_of(setting, batch, folder), train_dataset=Dataset.from_list(rows),
         )  # fmt: skip
         found = train(setting, trainer, count)
-    return utilisation(f"distillation step, {SMALL} from {LARGE}", found, limit)
+    return utilisation(DISTILLATION, found, limit)
 
 
 def utilisation(name: str, found: dict[str, float], limit: dict[str, float]) -> dict[str, Any]:
     cost = Measured(seconds=found["seconds"], peak_mib=found["peak_mib"] or None)
-    share = found["operations"] / found["seconds"] / limit["operations"]
-    return line(name, cost, tokens_per_second=found["tokens_per_second"], of_matrix_product=share)
+    rate, sheet = found["operations"] / found["seconds"], limit.get("operations_by_data_sheet")
+    return line(
+        name, cost, tokens_per_second=found["tokens_per_second"],
+        of_matrix_product=rate / limit["operations"],
+        model_flop_utilisation=rate / sheet if sheet else None,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -214,12 +230,13 @@ def main() -> None:
             steps=3, product=256, copied=2**20,
         )  # fmt: skip
     limit = limits(setting)
-    card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    card = name_of(device)
     print(f"{card}: {limit['operations'] / 1e12:.4g} TFLOP/s, {limit['bytes'] / 1e12:.4g} TB/s")
     records: list[dict[str, Any]] = [{"name": "limits", "card": card} | limit]
     for name in setting.shapes:
-        records += drawing(setting, name, limit)
-    records += [warmup(setting, limit), distillation(setting, limit)]
+        records += fitting(f"sampling, {name}", partial(drawing, setting, name, limit))
+    records += fitting(WARMUP, lambda: [warmup(setting, limit)])
+    records += fitting(DISTILLATION, lambda: [distillation(setting, limit)])
     finish(records, options.json)
 
 

@@ -11,6 +11,7 @@ from common import Measured, measure
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 
 from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.planning.devices import DEVICES, is_called
 
 Result = TypeVar("Result")
 
@@ -36,6 +37,16 @@ TINY: dict[str, dict[str, Any]] = {
 SMALL, LARGE = QWEN
 TOKENS = 151_665
 """Of Qwen2.5's tokenizer; the heads are padded beyond it."""
+
+
+GOALS = {
+    ("sampling", "times_generate"): 5.0,
+    ("sampling", "of_bandwidth_limit"): 0.5,
+    ("check", "of_matrix_product"): 0.6,
+    ("warm-up step", "model_flop_utilisation"): 0.4,
+    ("distillation step", "model_flop_utilisation"): 0.4,
+}
+"""What this program should reach on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +122,16 @@ def limits(setting: Setting) -> dict[str, float]:
     operations = rate(lambda: a @ b, device, 2.0 * size**3)
     source = torch.ones(setting.copied, dtype=torch.uint8, device=device)
     copy = torch.empty_like(source)
-    return {
+    found = {
         "operations": operations,
         "bytes": rate(lambda: copy.copy_(source), device, 2.0 * setting.copied),
     }
+    known = [one.flops for one in DEVICES.values() if is_called(one, name_of(device))]
+    return found | ({"operations_by_data_sheet": known[0]} if known else {})
+
+
+def name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def weights(model: PreTrainedModel) -> tuple[int, int]:
@@ -138,6 +155,19 @@ def bandwidth_limit(setting: Setting, model: PreTrainedModel, bandwidth: float) 
 def line(name: str, cost: Measured, **figures: float | None) -> dict[str, Any]:
     """One line for people, one record for the file."""
     record = {"name": name, "seconds": cost.seconds, "peak_mib": cost.peak_mib} | figures
-    known = {key: value for key, value in record.items() if isinstance(value, float)}
-    print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in known.items()), flush=True)
+    words = []
+    for key, value in record.items():
+        if isinstance(value, float):
+            goal = GOALS.get((name.split(",")[0], key))
+            words.append(f"{key} {value:.4g}" + ("" if goal is None else f" (goal {goal})"))
+    print(f"{name}: " + ", ".join(words), flush=True)
     return record
+
+
+def fitting(name: str, work: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What some work finds, or a line that says that its models do not fit on the device."""
+    try:
+        return work()
+    except torch.OutOfMemoryError:
+        print(f"{name}: does not fit into the memory of this device", flush=True)
+        return [{"name": name, "fits": False}]

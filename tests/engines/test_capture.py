@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from families import any_model
 from torch.fx.experimental.proxy_tensor import make_fx
 from transformers import PreTrainedModel
@@ -177,6 +178,7 @@ def test_a_model_that_looks_at_its_numbers_is_run_plainly_and_the_log_says_so_on
     expected, recorder = roll_out(models), Written(monkeypatch)
     in_small_shapes(recorder, monkeypatch)
     monkeypatch.setattr(pace, "recorder_of", capture.recorder_of)
+    monkeypatch.setattr(capture, "input_device", lambda model: torch.device("cuda"))
     for model in models:
         monkeypatch.setitem(capture._recorders, model, recorder)
     with caplog.at_level(logging.INFO):
@@ -187,16 +189,21 @@ def test_a_model_that_looks_at_its_numbers_is_run_plainly_and_the_log_says_so_on
     assert recorder.replays == []
 
 
-def test_nothing_is_recorded_on_a_cpu_or_where_each_token_is_looked_at(
+def test_nothing_is_recorded_on_a_cpu_or_with_hooks_or_where_each_token_is_looked_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = any_model(1)
-    row = Row(stream=0, max_new_tokens=4)
+    model, row = any_model(1), Row(stream=0, max_new_tokens=4)
     assert isinstance(pace_of(model, [row]), Plain)
-    monkeypatch.setattr(pace, "recorder_of", lambda model: Again())
+    monkeypatch.setattr(capture, "input_device", lambda model: torch.device("cuda"))
+    monkeypatch.setitem(capture._recorders, model, Again())
     assert isinstance(pace_of(model, [row]), Captured)
     looked_at = Row(stream=1, max_new_tokens=4, no_repeat=NoRepeat(2, [5, 6]))
     assert isinstance(pace_of(model, [row, looked_at]), Plain)
+    hook = model.lm_head.register_forward_pre_hook(lambda *_: None)
+    assert isinstance(pace_of(model, [row]), Plain)
+    hook.remove()
+    add_hook_to_module(model, AlignDevicesHook(execution_device="cpu"))
+    assert isinstance(pace_of(model, [row]), Plain)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here to record steps on")

@@ -4,9 +4,9 @@ What Python does in a step, some fifty calls a layer, takes longer than a GPU ne
 arithmetic. A CUDA graph is those calls written down: the same kernels with the same arguments on
 the same memory, which is what `Steps.step` does each time while its shapes stay (`pace.py`).
 
-No step is recorded on a CPU, nor of a model that accelerate has spread, or whose bits a library of
-its own reads. Others cannot be recorded, where the host chooses the experts or looks at a number:
-CUDA says so when it is tried, and the log says it once.
+No step is recorded on a CPU, nor of a model with hooks, by which accelerate and FSDP move weights
+about, nor of one whose bits a library of its own reads. Others cannot be recorded, where the host
+chooses the experts or looks at a number: CUDA says so when it is tried, and the log says it once.
 """
 
 import logging
@@ -15,6 +15,7 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from warmup_distill.models.placing import input_device, stays_where_it_is
@@ -69,11 +70,16 @@ _recorders: WeakKeyDictionary[PreTrainedModel, Recorder | None] = WeakKeyDiction
 
 def recorder_of(model: PreTrainedModel) -> Recorder | None:
     """What records the steps of a model; None where none are recorded."""
+    device = input_device(model)
+    if device.type != "cuda" or stays_where_it_is(model) or _has_hooks(model):
+        return None
     if model not in _recorders:
-        device = input_device(model)
-        serves = device.type == "cuda" and not stays_where_it_is(model)
-        _recorders[model] = CudaGraphs(device) if serves else None
+        _recorders[model] = CudaGraphs(device)
     return _recorders[model]
+
+
+def _has_hooks(model: nn.Module) -> bool:
+    return any(part._forward_pre_hooks or part._forward_hooks for part in model.modules())
 
 
 def refuse(model: PreTrainedModel, error: Exception) -> None:
