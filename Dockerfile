@@ -1,6 +1,6 @@
 # The program on a machine with NVIDIA GPUs, with workers (Ray) and servers of vLLM beside it:
 #   docker build -t warmup-distill .
-#   docker run --rm --gpus all -v "$PWD:/work" warmup-distill run mine.yaml --workers 8
+#   docker run --rm --gpus all -v "$PWD:/project" warmup-distill run mine.yaml --workers 8
 # torch brings its own CUDA libraries; the base is there for what the driver looks for.
 FROM nvidia/cuda:12.8.1-base-ubuntu24.04
 
@@ -20,6 +20,6 @@ RUN python3 -m venv /opt/warmup-distill \
 RUN useradd --create-home --uid 1001 distiller
 USER distiller
 ENV PATH=/opt/warmup-distill/bin:$PATH
-WORKDIR /work
+WORKDIR /project
 ENTRYPOINT ["warmup-distill"]
 CMD ["--help"]
