@@ -331,7 +331,7 @@ def test_a_suite_goes_on_with_what_it_has_begun_with(
         raise RunError("stopped here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "evaluate_suite", stop)
+        patch.setattr(evaluation, "draw_each", stop)
         with pytest.raises(RunError, match="stopped here"):
             evaluate_model("bundled:student", tmp_path, question)
     few = read_json(tmp_path / "batching.json")
