@@ -22,7 +22,9 @@ def flags(command: str) -> list[str]:
 
 def test_the_servers_of_the_compose_file_have_the_flags_of_the_page() -> None:
     page = (ROOT / "docs" / "vllm.md").read_text(encoding="utf-8")
-    documented = re.findall(r"^vllm serve (?:STUDENT|TEACHER) (?:.*\\\n)*.*$", page, flags=re.MULTILINE)
+    documented = re.findall(
+        r"^vllm serve (?:STUDENT|TEACHER) (?:.*\\\n)*.*$", page, flags=re.MULTILINE
+    )
     assert len(documented) == 2
     services = [COMPOSE["services"][role]["command"] for role in ("student", "teacher")]
     assert [flags(command) for command in services] == [flags(command) for command in documented]
