@@ -4,7 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
-from isolated import finish, require_isolation, start
+import pytest
+from isolated import ENVIRONMENT, finish, require_isolation, start
 
 SAID = [
     "UserWarning: the model is old", "a hook is loose", "a weight is missing",
@@ -13,9 +14,10 @@ SAID = [
 
 
 def test_a_warning_of_two_workers_is_shown_once_and_what_the_lost_ones_wrote_is_kept(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_isolation()
+    monkeypatch.setitem(ENVIRONMENT, "CI", "true")  # libraries say things twice there
     script = str(Path(__file__).with_name("talkative.py"))
     said = finish(start(script, folder=tmp_path), tmp_path)
     assert "workers: 2" in said

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from queue import Empty, SimpleQueue
 
-APART = ("transformers", "datasets", "huggingface_hub")
-"""Libraries whose loggers show their messages themselves and pass nothing on."""
+from warmup_distill.foreign.libraries import SHOWN_BY_THEMSELVES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,7 @@ class _Ear(logging.Handler):
 def ear() -> _Ear:
     """Hears everything in this process that one process alone would show, warnings too."""
     heard = _Ear()
-    for name in (None, *APART):
+    for name in (None, *SHOWN_BY_THEMSELVES):
         logging.getLogger(name).addHandler(heard)
     logging.getLogger("warmup_distill").setLevel(logging.INFO)
     logging.captureWarnings(True)

@@ -14,17 +14,27 @@ QUIET = {
 }
 """Variables of the environment that libraries read when they are imported."""
 
+SHOWN_BY_THEMSELVES = ("transformers", "datasets", "huggingface_hub")
+"""Libraries whose loggers get a handler of their own when they are imported.
+
+Whether they pass their messages on as well differs: all of them do where `CI` is set.
+"""
+
 
 def quiet_libraries() -> None:
     """Show warnings and errors of all libraries once, and nothing else; call before any import."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_AboveBars()])
-    logging.getLogger("huggingface_hub").propagate = False  # it shows its warnings itself
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
 
 class _AboveBars(logging.Handler):
     """Writes lines to where bars are drawn without writing into one."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether nobody else has shown it."""
+        library = record.name.partition(".")[0]
+        return library not in SHOWN_BY_THEMSELVES or not logging.getLogger(library).handlers
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
