@@ -1,5 +1,6 @@
 """Progress: tokens are counted as they are drawn and checked, and bars end where they should."""
 
+import logging
 import re
 
 import pytest
@@ -7,8 +8,9 @@ from conftest import random_model
 
 from warmup_distill.engines import transformers
 from warmup_distill.engines.pace import Plain
-from warmup_distill.engines.progress import Progress
+from warmup_distill.engines.progress import Progress, StepProgress
 from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.foreign.libraries import AboveBars
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.tree.plain import Habits, PlainModel
 
@@ -66,3 +68,26 @@ def test_a_bar_without_work_is_not_there(capsys: pytest.CaptureFixture[str]) -> 
     with Progress("evaluate", 0) as progress:
         progress.settle(0)
     assert capsys.readouterr().err == ""
+
+
+def test_the_bar_of_a_training_shows_steps_and_loss_and_goes_back_with_the_training(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with StepProgress("warmup") as progress:
+        assert capsys.readouterr().err == "", "there is none before a step is heard of"
+        progress.reached(4, 10, None)
+        progress.reached(8, 10, 0.51234)
+        shown = last(capsys.readouterr().err)
+        assert "8/10" in shown and "loss=0.5123" in shown
+        progress.reached(4, 10, 0.7)  # a worker was lost: on from the last checkpoint
+        progress.reached(10, 10, 0.4)
+    assert "100%" in last(capsys.readouterr().err)
+
+
+def test_a_log_line_stands_above_a_bar_and_not_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    record = logging.LogRecord("a", logging.WARNING, "", 0, "a line", None, None)
+    with Progress("rollouts", 100) as progress:
+        progress.advance(30)
+        AboveBars().emit(record)
+    lines = re.split(r"[\r\n]", capsys.readouterr().err)
+    assert "a line" in lines and any("30%" in line for line in lines)

@@ -11,4 +11,5 @@ letters.py     what the processes of a training and the driver write to one anot
 saying.py      what is said on a worker, and said again by the driver
 starting.py    a Ray of our own on this machine, or somebody's cluster
 folder.py      where a Ray of our own keeps its files
+environment.py what Ray is told through the environment
 """

@@ -2,31 +2,22 @@
 
 import logging
 import os
-import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-import psutil
-
+from warmup_distill.cluster.environment import HOST, own, told
 from warmup_distill.cluster.folder import RayFolder
 from warmup_distill.errors import RunError
 from warmup_distill.foreign.libraries import surroundings
 from warmup_distill.recipe.cluster import ClusterSection
 
-HOST = "127.0.0.1"
 logger = logging.getLogger(__name__)
 
 STORE = 512 * 2**20
 """Bytes of a local object store: prompts and records are small; more is spilled to the disk."""
-
-COMMON = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""No statistics are sent; and a part that asks for no GPU may see those that there are."""
-
-ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""On any system: 0 where no other machine joins, for then Ray looks for no address but its own."""
 
 QUIET: dict[str, Any] = {
     "log_to_driver": False,  # what workers say comes through `saying`
@@ -57,9 +48,7 @@ class Connection:
         require_ray()
         self._folder = RayFolder() if settings.address == "local" else None
         self._stack = ExitStack()
-        self._stack.callback(_read_environment)  # as it is when ours has gone
-        self._stack.enter_context(_environment(COMMON | (_own() if self._folder else {})))
-        _read_environment()
+        self._stack.enter_context(told(own() if self._folder else {}))
         import ray
 
         self.ray: Any = ray
@@ -112,37 +101,6 @@ class Connection:
             self._folder.close()
 
 
-def _own() -> dict[str, str]:
-    """What a Ray of our own and this process read from the environment.
-
-    Processes of a training would else meet at the address that the machine's name stands for.
-    """
-    token = secrets.token_hex(32)
-    closed = {ALONE: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
-    return closed | {"GLOO_SOCKET_IFNAME": _loopback()}
-
-
-def _loopback() -> str:
-    """The name of the interface that nobody else reaches."""
-    there: dict[str, Any] = psutil.net_if_addrs()
-    return next(name for name, some in there.items() if any(one.address == HOST for one in some))
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables of the environment inside the block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 @contextmanager
 def _in_our_words(ray: Any) -> Iterator[None]:
     """Log the first sentence of what Ray's own processes tell, instead of printing all of it."""
@@ -158,15 +116,6 @@ def _in_our_words(ray: Any) -> Iterator[None]:
         yield
     finally:
         worker.print_to_stdstream = original
-
-
-def _read_environment() -> None:
-    """Have Ray forget what the environment said of tokens when it was imported, or connected."""
-    from ray import _raylet
-
-    raylet: Any = _raylet
-    raylet.Config.initialize("")
-    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def cpus_per_worker(settings: ClusterSection) -> float:

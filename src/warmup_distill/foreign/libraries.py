@@ -23,12 +23,12 @@ Whether they pass their messages on as well differs: all of them do where `CI` i
 
 def quiet_libraries() -> None:
     """Show warnings and errors of all libraries once, and nothing else; call before any import."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_AboveBars()])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[AboveBars()])
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
 
-class _AboveBars(logging.Handler):
+class AboveBars(logging.Handler):
     """Writes lines to where bars are drawn without writing into one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
