@@ -66,16 +66,18 @@ class StepProgress:
     def __init__(self, name: str) -> None:
         self._name = name
         self._bar: tqdm | None = None
+        self._loss: float | None = None
 
     def reached(self, step: int, steps: int, loss: float | None) -> None:
         """See `StepMeter`."""
         if self._bar is None:
             name = clean(self._name)
             self._bar = tqdm(total=steps, initial=step, desc=name, unit="step")
-        if loss is not None:
-            self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         if step != self._bar.n:  # less where a training went back to its last checkpoint
             self._bar.update(step - self._bar.n)
+        if loss is not None and loss != self._loss:
+            self._loss = loss
+            self._bar.set_postfix(loss=f"{loss:.4f}")
 
     def __enter__(self) -> Self:
         return self
