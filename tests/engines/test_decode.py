@@ -6,6 +6,7 @@ import naive
 import pytest
 import torch
 from conftest import random_model
+from families import any_model
 from torch import Tensor
 from waiting import never_waiting
 
@@ -137,13 +138,14 @@ def test_a_branch_is_as_long_as_what_was_kept_of_it_and_grows_on(vocabulary: Voc
         torch.testing.assert_close(torch.tensor(found[branch]), expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])  # GPT-2 itself looks at its ids
+# GPT-2 itself looks at its ids.
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral", "gemma2", "gpt-oss"])
 @pytest.mark.parametrize("lengths", ["alike", "unlike"])
 def test_no_step_waits_for_the_device(
     lengths: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vocabulary = Vocabulary(size=40, eos_ids=frozenset({1}), pad_id=0, banned_ids=frozenset({3}))
-    model = TreeModel(random_model(1, kind), vocabulary)
+    model = TreeModel(any_model(1, kind), vocabulary)
     owners = [0, 0, 1, 2, 2]
     rows = {i: Row(stream=i, max_new_tokens=LONGEST) for i in range(len(owners))}
     looks = []
