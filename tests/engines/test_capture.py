@@ -181,7 +181,7 @@ def test_a_model_that_looks_at_its_numbers_is_run_plainly_and_the_log_says_so_on
     monkeypatch.setattr(capture, "input_device", lambda model: torch.device("cuda"))
     for model in models:
         monkeypatch.setitem(capture._recorders, model, recorder)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="warmup_distill"):
         for _ in range(2):
             require_alike(roll_out(models), expected)
     said = [line for line in caplog.messages if "not captured" in line]
@@ -219,6 +219,6 @@ def test_cuda_graphs_draw_what_plain_steps_do(
     assert graphs is not None
     in_small_shapes(Again(), monkeypatch)
     monkeypatch.setattr(pace, "recorder_of", capture.recorder_of)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="warmup_distill"):
         require_alike(roll_out((student, teacher)), expected)
     assert capture.recorder_of(student) is graphs, caplog.messages
