@@ -18,7 +18,9 @@ from test_training import (
     warmup_trainer_by_rows,
 )
 
+from warmup_distill.ledger.ran import Ran
 from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.training.ranks import of_all
 
 TRAINERS = {
     "distill": distill_trainer,
@@ -34,10 +36,11 @@ def main() -> None:
     trainer = TRAINERS[kind](vocabulary, folder, (2, 1))
     assert trainer.accelerator.num_processes == 2
     trainer.train()
+    ran = Ran.total(of_all(trainer.ran.state())).state()
     if trainer.is_world_process_zero():
         model = trainer.accelerator.unwrap_model(trainer.model)
         norms = [line["grad_norm"] for line in trainer.state.log_history if "loss" in line]
-        torch.save((norms, model.state_dict()), folder / "found.pt")
+        torch.save((norms, model.state_dict(), ran), folder / "found.pt")
     torch.distributed.barrier()
     os._exit(0)  # gloo sometimes hangs while Python takes it down
 

@@ -28,7 +28,7 @@ def train_in_two_processes(kind: str, folder: Path) -> None:
     shared = {
         "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS), *sys.path]),
     }  # fmt: skip
     command = [sys.executable, str(TESTS / "distributed_worker.py"), kind, str(folder)]
     workers = [
@@ -61,7 +61,10 @@ def test_two_processes_give_the_gradient_of_one(
     alone.train()
     norms = [line["grad_norm"] for line in alone.state.log_history if "loss" in line]
     train_in_two_processes(kind, tmp_path)
-    found, weights = torch.load(tmp_path / "found.pt", weights_only=True)
+    found, weights, ran = torch.load(tmp_path / "found.pt", weights_only=True)
     assert found == pytest.approx(norms, rel=1e-4)
+    assert ran["trained"]["predictions"] == alone.ran.trained.predictions
+    if kind.startswith("distill"):  # pairs of a prompt share it only where they are together
+        assert ran == alone.ran.state()
     for name, parameter in alone.model.state_dict().items():
         torch.testing.assert_close(weights[name], parameter, atol=1e-4, rtol=0)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from warmup_distill.models.holding import Held
 from warmup_distill.models.memory import attempted
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Given = TypeVar("Given", contravariant=True)
 Made = TypeVar("Made", covariant=True)
-Body = Callable[[Held], dict[str, int]]
+Body = Callable[[Held], dict[str, Any]]
 
 
 class Meter(Protocol):
@@ -67,7 +67,7 @@ class Place(Protocol):
             ShortOfMemoryError: a part does not fit; every result before was given out.
         """
 
-    def train(self, body: Body, scratch: Path) -> dict[str, int]:
+    def train(self, body: Body, scratch: Path) -> dict[str, Any]:
         """Run the body of a training, in one process or in several that train together.
 
         Args:
@@ -94,7 +94,7 @@ class Here:
             yield number, attempted(partial(task, item, self.held, meter))
             leave_if_asked()
 
-    def train(self, body: Body, scratch: Path) -> dict[str, int]:
+    def train(self, body: Body, scratch: Path) -> dict[str, Any]:
         """See `Place.train`."""
         return body(self.held)
 

@@ -44,7 +44,7 @@ REFUSALS: Mapping[str, type[Exception]] = {
 
 def train_on_ranks(
     ray: Any, settings: ClusterSection, resources: Mapping[str, float], body: Body, scratch: Path
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Run a body on every worker; returns what the first one counted.
 
     A worker that is lost ends them all; they start again at the newest whole checkpoint.
@@ -75,7 +75,7 @@ def train_on_ranks(
     if "stopped" in ended:
         leave_if_asked()
         raise Stopped(ended["stopped"])
-    counts: dict[str, int] = ended["counts"]
+    counts: dict[str, Any] = ended["counts"]
     return counts
 
 

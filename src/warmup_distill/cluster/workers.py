@@ -46,7 +46,7 @@ class Workers:
         )
         yield from parts.all(len(items), meter)
 
-    def train(self, body: Body, scratch: Path) -> dict[str, int]:
+    def train(self, body: Body, scratch: Path) -> dict[str, Any]:
         """See `Place.train`."""
         self.held.take()
         ray = self._connected()

@@ -11,12 +11,14 @@ from warmup_distill.engines.drawing import forget
 from warmup_distill.engines.fitting import Texts
 from warmup_distill.engines.progress import Progress
 from warmup_distill.errors import DataError
+from warmup_distill.ledger.costs import costs
+from warmup_distill.ledger.counting import of_predictions
 from warmup_distill.models.holding import ModelRef
 from warmup_distill.recipe import Benchmark, Recipe
 from warmup_distill.records import Prediction, Prompt
 from warmup_distill.stages.evaluation import Subject, ask_all, longest
 from warmup_distill.stages.session import Session
-from warmup_distill.store.artifacts import read_notes, write_json, write_records
+from warmup_distill.store.artifacts import read_notes, read_records, write_json, write_records
 from warmup_distill.store.fingerprints import digest
 from warmup_distill.store.hashing import sha256
 from warmup_distill.store.removing import remove_empty
@@ -55,11 +57,26 @@ def evaluate_models(session: Session) -> dict[str, int]:
         some = [one for (owner, _), one in zip(asked, answered, strict=True) if owner == name]
         _write_results(some, folders[name], name, benchmarks, questions[name])
         leave_if_asked()
+    _charge(session, folders, benchmarks)
     for folder in folders.values():
         forget((folder / "drawn").glob("*/*"))
         remove_empty([folder / "drawn"])
     each = (1 + recipe.evaluate.samples) * sum(len(prompts) for _, prompts in benchmarks)
     return {"models": len(models), "completions": len(models) * each}
+
+
+def _charge(session: Session, folders: Mapping[str, Path], benchmarks: Benchmarks) -> None:
+    """Write down what the evaluation cost, from the predictions of all models."""
+    lengths = {
+        (benchmark.name, one.prompt_id): len(one.prompt_ids)
+        for benchmark, prompts in benchmarks
+        for one in prompts
+    }
+    found = (
+        one for folder in folders.values() for one in read_records(folder / PREDICTIONS, Prediction)
+    )
+    passes = of_predictions(lengths, found, session.apart)
+    session.charge("evaluate", costs(passes, session.sizes))
 
 
 def _ask(

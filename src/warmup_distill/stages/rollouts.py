@@ -15,6 +15,8 @@ from warmup_distill.engines.fitting import Texts
 from warmup_distill.engines.progress import Progress
 from warmup_distill.engines.randomness import stream
 from warmup_distill.errors import NumbersError, RunError
+from warmup_distill.ledger.costs import costs
+from warmup_distill.ledger.counting import of_rollouts
 from warmup_distill.models.holding import Held
 from warmup_distill.recipe import RolloutsSection
 from warmup_distill.records import Check, Prompt, Rollout, Sample
@@ -69,6 +71,8 @@ def write_rollouts(session: Session) -> dict[str, Any]:
     waiting = [part for part in parts if not part.is_current]
     paths = _roll_out_all(session, waiting) if waiting else _expected_paths(session)
     rollouts = [rollout for part in parts for rollout in read_records(part.path, Rollout)]
+    lengths = {one.prompt_id: len(one.prompt_ids) for part in parts for one in part.prompts}
+    session.charge("rollouts", costs(of_rollouts(lengths, rollouts, session.apart), session.sizes))
     servers = read_notes(parts[-1].path).get(SERVERS) if parts else None
     return {
         "rollouts": len(rollouts),
@@ -288,6 +292,7 @@ def _rollout(prompt_id: str, sample_index: int, sample: Sample, check: Check) ->
         continuation_ref_logprobs=check.continuation_ref_logprobs,
         finish_reason=sample.finish_reason,
         continuation_finish_reason=ending.finish_reason if ending else None,
+        scored=check.scored,
     )
 
 

@@ -9,6 +9,7 @@ from warmup_distill.models.holding import Held, ModelRef
 from warmup_distill.models.loading import load_model
 from warmup_distill.models.saving import save_model
 from warmup_distill.records import Pair, Prompt, Rollout
+from warmup_distill.stages.charging import charge_training
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import read_parts
 from warmup_distill.training.fit import fit, scratch_of
@@ -26,6 +27,7 @@ def train_warmup(session: Session) -> dict[str, int]:
         unchanged = load_model(session.student_name)
         kept = session.vocabulary, session.saved_dtype
         save_model(unchanged, session.tokenizer, folder, *kept)
+        session.charge("warmup", [])
         return {"rows": 0, "steps": 0}
     others = [session.teacher_ref] if held_out else []
     align = partial(
@@ -48,7 +50,7 @@ def train_warmup(session: Session) -> dict[str, int]:
         options=recipe.warmup.loss_options(),
         row_tokens=session.row_tokens("warmup", recipe.warmup, session.student_name, others),
     )
-    counts = session.place.train(align, scratch_of(folder))
+    counts = charge_training(session, "warmup", session.place.train(align, scratch_of(folder)))
     return counts | {"held_out_prompts": len(held_out)}
 
 
@@ -59,7 +61,7 @@ def _align(
     teacher: ModelRef,
     watching: dict[str, Any] | None,
     **arguments: Any,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """The body of the training, in every process that takes part."""
     loaded = held.take(*([teacher] if watching else []))  # what the rollouts held goes
     watched = Watched(teacher=loaded[0], **watching) if watching else None

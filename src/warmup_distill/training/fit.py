@@ -12,6 +12,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
+from warmup_distill.ledger.ran import Ran
 from warmup_distill.models.saving import save_model
 from warmup_distill.recipe import TrainSection
 from warmup_distill.recipe.batches import share_of_batch
@@ -21,7 +22,7 @@ from warmup_distill.store.stopping import asked, leave_if_asked
 from warmup_distill.training.adapters import with_lora
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.checkpoints import Sealing, newest_whole
-from warmup_distill.training.ranks import any_of, is_first, processes, wait_for_all
+from warmup_distill.training.ranks import any_of, is_first, of_all, processes, wait_for_all
 from warmup_distill.training.watch import Watch, Watched
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def fit(
     origin: Mapping[str, Any] | None = None,
     watched: Watched | None = None,
     **arguments: Any,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Train a model on rows and save it, its tokenizer and `trainer_log.jsonl` to a folder.
 
     Goes on from the newest whole checkpoint in `checkpoints/` beside the folder, if there is one,
@@ -63,7 +64,8 @@ def fit(
         arguments: what the trainer takes besides.
 
     Returns:
-        Counts: rows and optimizer steps, and those of the watch.
+        Counts: rows and optimizer steps, and those of the watch; what `ran` in all processes, as
+        `Ran.state` gives it, and the numbers of the `adapters`.
 
     Raises:
         RunError: the checkpoint belongs to another training.
@@ -77,6 +79,7 @@ def fit(
         **section.model_dump(mode="json", exclude=FREE),
         "seed": seed,
         "rows": digest(list(rows)),
+        "counted": 1,  # checkpoints of earlier versions do not say what has run
         **(origin or {}),
         **({"processes": processes()} if processes() > 1 else {}),
     }
@@ -93,13 +96,15 @@ def fit(
     for callback in filter(None, callbacks):
         trainer.add_callback(callback)
     _train(trainer, newest_whole(scratch, about), watch)
+    adapters = policy.num_parameters(only_trainable=True) if section.lora else 0
     trained: Any = policy.merge_and_unload() if section.lora else policy
     if is_first():
         save_model(trained, tokenizer, folder, trainer.vocabulary, saved_dtype)
         _write_logs(trainer, folder, watch)
     wait_for_all()
-    counts = {"rows": len(rows), "steps": trainer.state.global_step}
-    return counts | (watch.counts() if watch else {})
+    counts = {"rows": len(rows), "steps": trainer.state.global_step, "adapters": adapters}
+    ran = Ran.total(of_all(trainer.ran.state()))
+    return counts | {"ran": ran.state()} | (watch.counts() if watch else {})
 
 
 def scratch_of(folder: Path) -> Path:
@@ -136,6 +141,7 @@ def _go_on(trainer: GloballyNormalizedTrainer, checkpoint: Path, watch: Watch | 
         return
     # The trainer would take one step more. Only what follows the training is left to do.
     trainer._load_from_checkpoint(str(checkpoint))
+    trainer.recall(checkpoint)
     trainer.state = state
     if watch:
         watch.keep_best()

@@ -1,0 +1,24 @@
+"""What a training ran, as costs in the manifest."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from warmup_distill.ledger.costs import costs, training_costs
+from warmup_distill.ledger.counting import Passes
+from warmup_distill.ledger.ran import Ran
+from warmup_distill.stages.session import Session
+
+
+def charge_training(
+    session: Session, stage: str, counts: Mapping[str, Any], before: Passes | None = None
+) -> dict[str, Any]:
+    """Write down what a training cost; returns its counts without what it ran.
+
+    Args:
+        counts: what `fit` returned.
+        before: what was run ahead of it, for it.
+    """
+    ran = Ran.total([counts["ran"]])
+    spent = training_costs(ran, session.sizes, counts["adapters"])
+    session.charge(stage, [*costs(before or {}, session.sizes), *spent])
+    return {name: value for name, value in counts.items() if name not in ("ran", "adapters")}

@@ -1,0 +1,219 @@
+"""What every distillation of a run does: rows, a teacher and a starting point → a student."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from warmup_distill.engines.fitting import Texts
+from warmup_distill.ledger.counting import Passes, of_drawn, of_row
+from warmup_distill.ledger.passes import NOTHING, Pass
+from warmup_distill.models.heads import load_head
+from warmup_distill.models.holding import Held, ModelRef
+from warmup_distill.models.loading import load_config, load_model
+from warmup_distill.models.vocabulary import Vocabulary
+from warmup_distill.recipe import CutSection, DistillSection
+from warmup_distill.records import Prompt
+from warmup_distill.stages.charging import charge_training
+from warmup_distill.stages.session import Session
+from warmup_distill.store.artifacts import read_parts
+from warmup_distill.training.completions import StudentShare
+from warmup_distill.training.data import (
+    completion_rows,
+    known_rows,
+    require_rows_to_train,
+    teacher_completions,
+)
+from warmup_distill.training.distill import DistillTrainer
+from warmup_distill.training.fit import fit, scratch_of
+from warmup_distill.training.signalling import Signalling, write_signals
+from warmup_distill.training.signals import TeacherSignals
+from warmup_distill.tree.heads import Head
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a student is distilled on."""
+
+    rows: Rows
+    """Of `prompt_ids` and `completion_ids`, numbered."""
+    passes: Passes
+    """What was run for them."""
+    counts: dict[str, Any]
+    """What became of the prompts, for the manifest."""
+    owner: str
+    """Names the folder of the teacher's signals on these rows."""
+
+
+def material(session: Session, section: DistillSection, stage: str) -> Material:
+    """Prompts and completions from where the recipe says; those of a teacher that draws are kept.
+
+    Args:
+        stage: that asks for them.
+    """
+    prompts = list(read_parts(session.folder / "prompts", Prompt))
+    passes: Passes = {}
+    if section.completions.source == "teacher":
+        drawn = _taught(session, section, prompts, stage)
+        rows = completion_rows(prompts, drawn, section.max_length)
+        lengths = ((len(one.prompt_ids), [len(drawn[one.prompt_id])]) for one in prompts)
+        passes["teacher", "sample"] = sum((of_drawn(*one) for one in lengths), NOTHING)
+    else:
+        rows = known_rows(section, prompts, session.renderer)
+    left_out = len(prompts) - len(rows)
+    return Material(rows=rows, passes=passes, counts={"left_out": left_out}, owner=_owner(section))
+
+
+def distil(
+    session: Session,
+    section: DistillSection,
+    stage: str,
+    name: str,
+    given: Material,
+    load: Callable[[str], PreTrainedModel] = load_model,
+) -> dict[str, Any]:
+    """Distil a model, which `load` loads by its name, into the folder of a stage."""
+    rows = given.rows
+    share = _student_share(session, section, rows)
+    trained = rows[: len(rows) - len(share.validation)] if share else rows
+    signals = _signals(session, section, rows, given.owner)
+    live = section.teacher_signal == "live" and section.objective != "sft"
+    teacher = session.teacher_ref if live else None
+    row_tokens = session.row_tokens(stage, section, name, [teacher] if teacher else [])
+    folder = (session.folder / stage).absolute()
+    learn = partial(
+        _learn,
+        start=partial(load, name),
+        teacher=teacher,
+        head=session.teacher_ref if signals and signals.need_head else None,
+        rows=trained,
+        section=section,
+        folder=folder,
+        seed=session.recipe.seed,
+        tokenizer=session.tokenizer,
+        autocast=session.recipe.dtype == "bfloat16",
+        saved_dtype=session.saved_dtype,
+        origin=session.origin(stage, name),
+        vocabulary=session.vocabulary,
+        objective=section.objective,
+        options=section.options.given(),
+        cross_entropy_weight=section.cross_entropy_weight,
+        temperature=section.temperature,
+        temperature_squared=section.temperature_squared,
+        student_share=share,
+        signals=signals,
+        row_tokens=row_tokens,
+    )
+    counts = session.place.train(learn, scratch_of(folder))
+    before = given.passes | signalled(section, rows)
+    return charge_training(session, stage, counts, before) | given.counts
+
+
+def _learn(
+    held: Held,
+    *,
+    start: Callable[[], PreTrainedModel],
+    teacher: ModelRef | None,
+    head: ModelRef | None,
+    vocabulary: Vocabulary,
+    **arguments: Any,
+) -> dict[str, Any]:
+    """The body of the training, in every process that takes part.
+
+    Args:
+        teacher: loaded whole, or None; nothing else is held.
+        head: the model whose head alone reads hidden states that are on disk, or None.
+    """
+    loaded = held.take(*([teacher] if teacher else []))
+    return fit(
+        DistillTrainer,
+        start(),
+        teacher=loaded[0] if loaded else None,
+        teacher_head=_head(head, vocabulary) if head else None,
+        vocabulary=vocabulary,
+        **arguments,
+    )
+
+
+def _taught(
+    session: Session, section: DistillSection, prompts: Sequence[Prompt], stage: str
+) -> dict[str, list[int]]:
+    """A completion of the teacher for each prompt."""
+    asked, longest = session.recipe.rollouts.batch_tokens, _longest(session, section)
+    texts = Texts.of([prompt.prompt_ids for prompt in prompts], longest)
+    return teacher_completions(
+        session.place,
+        session.teacher_ref,
+        session.vocabulary,
+        prompts,
+        section,
+        session.folder / "completions" / _owner(section),
+        max_new_tokens=longest,
+        batching=session.batching(stage, asked, [session.teacher_ref], texts),
+        seed=session.recipe.seed,
+    )
+
+
+def _student_share(
+    session: Session, section: DistillSection, rows: Sequence[dict[str, Any]]
+) -> StudentShare | None:
+    completions = section.completions
+    if not completions.from_student:
+        return None
+    held_out = completions.adaptive.validation_rows if completions.adaptive else 0
+    require_rows_to_train(section, len(rows))
+    return StudentShare(
+        share=completions.student_share,
+        adaptive=completions.adaptive,
+        validation=[
+            (row["prompt_ids"], row["completion_ids"]) for row in rows[len(rows) - held_out :]
+        ],
+        max_new_tokens=_longest(session, section),
+        temperature=completions.temperature,
+        seed=session.recipe.seed,
+    )
+
+
+def _longest(session: Session, section: DistillSection) -> int:
+    return section.completions.max_new_tokens or session.recipe.rollouts.max_new_tokens
+
+
+def _owner(section: DistillSection) -> str:
+    """Distillation and controls share what the teacher gives; the healing has its own."""
+    return "cut" if isinstance(section, CutSection) else "distill"
+
+
+def _head(teacher: ModelRef, vocabulary: Vocabulary) -> Head:
+    """All that hidden states on disk need of the teacher."""
+    return Head(load_head(teacher), load_config(teacher.name), vocabulary)
+
+
+def _signals(
+    session: Session, section: DistillSection, rows: Sequence[dict[str, Any]], owner: str
+) -> TeacherSignals | None:
+    """The teacher's signal on disk."""
+    if section.teacher_signal == "live":
+        return None
+    task = Signalling(
+        teacher=session.teacher_ref,
+        vocabulary=session.vocabulary,
+        kind=section.teacher_signal,
+        top_k=section.top_k,
+        temperature=section.temperature,
+    )
+    return write_signals(session.place, task, rows, session.folder / "signals" / owner)
+
+
+def signalled(section: DistillSection, rows: Sequence[dict[str, Any]]) -> Passes:
+    """What the teacher ran for its signal on disk; of hidden states the head comes later."""
+    if section.teacher_signal == "live":
+        return {}
+    whole = sum(
+        (of_row(len(row["prompt_ids"]), len(row["completion_ids"])) for row in rows), NOTHING
+    )
+    body = Pass(tokens=whole.tokens, keys=whole.keys)
+    return {("teacher", "score"): whole if section.teacher_signal == "top_k" else body}
