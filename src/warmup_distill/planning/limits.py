@@ -1,8 +1,8 @@
 """What one of each costs by the limits of a device.
 
-Letters in the formulas: W weights that a token is multiplied with (of experts those that it takes; a
-step reads all of them), L layers, H width of attention, n tokens that a token attends to, B rows of
-a batch, b bytes of a number, C keys and values of a token.
+Letters in the formulas: W weights that a token is multiplied with, L layers, H width of attention,
+n tokens that a token attends to, B rows of a batch, b bytes of a number, C keys and values of a
+token. Of a mixture of experts W is what a token takes; a step reads all of them.
 """
 
 import math

@@ -1,6 +1,6 @@
 """What a training ran, as costs in the manifest."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from warmup_distill.ledger.costs import costs, training_costs
@@ -10,15 +10,20 @@ from warmup_distill.stages.session import Session
 
 
 def charge_training(
-    session: Session, stage: str, counts: Mapping[str, Any], before: Passes | None = None
+    session: Session,
+    stage: str,
+    counts: Mapping[str, Any],
+    uses: Iterable[str],
+    before: Passes | None = None,
 ) -> dict[str, Any]:
     """Write down what a training cost; returns its counts without what it ran.
 
     Args:
         counts: what `fit` returned.
+        uses: stages that it goes on from.
         before: what was run ahead of it, for it.
     """
     ran = Ran.total([counts["ran"]])
     spent = training_costs(ran, session.sizes, counts["adapters"])
-    session.charge(stage, [*costs(before or {}, session.sizes), *spent])
+    session.charge(stage, [*costs(before or {}, session.sizes), *spent], uses)
     return {name: value for name, value in counts.items() if name not in ("ran", "adapters")}

@@ -19,13 +19,15 @@ from warmup_distill.stages.session import Session
 def distill_warmed_up(session: Session) -> dict[str, Any]:
     """Write distill/: the warmed-up student, distilled."""
     section, name = session.recipe.distill, str(session.folder / "warmup")
-    return distil(session, section, "distill", name, material(session, section, "distill"))
+    given = material(session, section, "distill")
+    return distil(session, section, "distill", name, given, ["warmup"])
 
 
 def distill_control(session: Session) -> dict[str, Any]:
     """Write control/: the student that was not warmed up, distilled in the same way."""
     section, name = session.recipe.distill, session.student_name
-    return distil(session, section, "control", name, material(session, section, "control"))
+    given = material(session, section, "control")
+    return distil(session, section, "control", name, given, session.student_stages)
 
 
 def cut_student(session: Session) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def cut_student(session: Session) -> dict[str, Any]:
         save_model(load(name), session.tokenizer, folder, session.vocabulary, session.saved_dtype)
         session.charge("cut", [])
         return {"rows": 0, "steps": 0}
-    return distil(session, section, "cut", name, material(session, section, "cut"), load)
+    return distil(session, section, "cut", name, material(session, section, "cut"), [], load)
 
 
 def _cut(name: str, keep_layers: list[int]) -> PreTrainedModel:

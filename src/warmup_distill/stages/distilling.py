@@ -74,9 +74,14 @@ def distil(
     stage: str,
     name: str,
     given: Material,
+    uses: Sequence[str],
     load: Callable[[str], PreTrainedModel] = load_model,
 ) -> dict[str, Any]:
-    """Distil a model, which `load` loads by its name, into the folder of a stage."""
+    """Distil a model, which `load` loads by its name, into the folder of a stage.
+
+    Args:
+        uses: stages that made the model, as the ledger counts them.
+    """
     rows = given.rows
     share = _student_share(session, section, rows)
     trained = rows[: len(rows) - len(share.validation)] if share else rows
@@ -110,7 +115,7 @@ def distil(
     )
     counts = session.place.train(learn, scratch_of(folder))
     before = given.passes | signalled(section, rows)
-    return charge_training(session, stage, counts, before) | given.counts
+    return charge_training(session, stage, counts, uses, before) | given.counts
 
 
 def _learn(

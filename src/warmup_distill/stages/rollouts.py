@@ -72,7 +72,8 @@ def write_rollouts(session: Session) -> dict[str, Any]:
     paths = _roll_out_all(session, waiting) if waiting else _expected_paths(session)
     rollouts = [rollout for part in parts for rollout in read_records(part.path, Rollout)]
     lengths = {one.prompt_id: len(one.prompt_ids) for part in parts for one in part.prompts}
-    session.charge("rollouts", costs(of_rollouts(lengths, rollouts, session.apart), session.sizes))
+    spent = costs(of_rollouts(lengths, rollouts, session.apart), session.sizes)
+    session.charge("rollouts", spent, session.student_stages)
     servers = read_notes(parts[-1].path).get(SERVERS) if parts else None
     return {
         "rollouts": len(rollouts),

@@ -155,9 +155,14 @@ class Session:
     def _models(self) -> dict[Role, str]:
         return {"student": self.student_name, "teacher": self.recipe.teacher}
 
-    def charge(self, stage: str, costs: Iterable[Cost]) -> None:
-        """Write down in the manifest what a stage cost."""
-        Manifest(self.folder).charge(stage, map(asdict, costs))
+    def charge(self, stage: str, costs: Iterable[Cost], uses: Iterable[str] = ()) -> None:
+        """Write down in the manifest what a stage cost, and the stages that it goes on from."""
+        Manifest(self.folder).charge(stage, map(asdict, costs), uses)
+
+    @property
+    def student_stages(self) -> list[str]:
+        """The stages that made the student that the warm-up begins with."""
+        return ["cut"] if self.recipe.cut else []
 
     def _settled(
         self, stage: str, name: str, asked: TokenCount, choosing: Callable[[], Chosen]

@@ -16,6 +16,9 @@ from warmup_distill.training.fit import fit, scratch_of
 from warmup_distill.training.warmup import COLUMNS, WarmupTrainer, needs_prefix
 from warmup_distill.training.watch import Watched, hold_out
 
+USES = ["rollouts"]
+"""The stages that a warm-up goes on from, as the ledger counts them."""
+
 
 def train_warmup(session: Session) -> dict[str, int]:
     """Write warmup/ and return the counts; without pairs it is the student unchanged."""
@@ -27,7 +30,7 @@ def train_warmup(session: Session) -> dict[str, int]:
         unchanged = load_model(session.student_name)
         kept = session.vocabulary, session.saved_dtype
         save_model(unchanged, session.tokenizer, folder, *kept)
-        session.charge("warmup", [])
+        session.charge("warmup", [], USES)
         return {"rows": 0, "steps": 0}
     others = [session.teacher_ref] if held_out else []
     align = partial(
@@ -50,7 +53,8 @@ def train_warmup(session: Session) -> dict[str, int]:
         options=recipe.warmup.loss_options(),
         row_tokens=session.row_tokens("warmup", recipe.warmup, session.student_name, others),
     )
-    counts = charge_training(session, "warmup", session.place.train(align, scratch_of(folder)))
+    counts = session.place.train(align, scratch_of(folder))
+    counts = charge_training(session, "warmup", counts, USES)
     return counts | {"held_out_prompts": len(held_out)}
 
 

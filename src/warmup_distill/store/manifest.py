@@ -79,11 +79,15 @@ class Manifest:
             manifest["stages"][stage].setdefault("settled", {})[name] = value
             write_json(self.path, manifest)
 
-    def charge(self, stage: str, cost: Iterable[Mapping[str, Any]]) -> None:
-        """Keep what a stage that was begun has cost, in the words of `ledger.costs.Cost`."""
+    def charge(self, stage: str, cost: Iterable[Mapping[str, Any]], uses: Iterable[str]) -> None:
+        """Keep what a stage that was begun has cost, as `ledger` has it.
+
+        Args:
+            uses: stages whose work it goes on from.
+        """
         manifest = self.read()
         if stage in manifest["stages"]:
-            manifest["stages"][stage]["cost"] = list(cost)
+            manifest["stages"][stage] |= {"cost": list(cost), "uses": list(uses)}
             write_json(self.path, manifest)
 
     def noted(self, stage: str, name: str) -> Any:
@@ -101,7 +105,7 @@ class Manifest:
             "counts": counts,
             "fingerprint": fingerprint,
             "files": self.files(stage, load_recipe(self.folder / RECIPE)),
-            **{name: entry[name] for name in ("cost", "settled") if name in entry},
+            **{name: entry[name] for name in ("cost", "uses", "settled") if name in entry},
         }
         write_json(self.path, manifest)
         clear_checkpoints(self.folder, stage)
