@@ -84,6 +84,13 @@ class Rollout:
     scored: int | None = field(default=None, compare=False)
     """See `Check.scored`. It costs and says nothing else; earlier versions did not keep it."""
 
+    @property
+    def corrected_ids(self) -> list[int]:
+        """The completion up to its mismatch and the teacher's from there; all of it without one."""
+        if self.mismatch_index is None:
+            return self.completion_ids
+        return [*self.completion_ids[: self.mismatch_index], *(self.continuation_ids or [])]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:

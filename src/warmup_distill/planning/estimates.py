@@ -218,10 +218,21 @@ def rows_trained(section: TrainSection, rows: float) -> float:
     return float(section.max_steps * per_step)
 
 
+def rows_distilled(section: DistillSection, recipe: Recipe, prompts: int) -> int:
+    """Rows to distil on, of so many prompts, if none is left out."""
+    if section.completions.source != "rollouts":
+        return prompts
+    return min(prompts, recipe.rollouts.limit or prompts) * recipe.rollouts.num_samples
+
+
 def _row_lengths(recipe: Recipe, data: DataFacts, renderer: Renderer) -> list[int]:
     """Tokens of each row to distil on."""
-    section = recipe.distill
-    drawn = section.completions.max_new_tokens or recipe.rollouts.max_new_tokens
+    section, rollouts = recipe.distill, recipe.rollouts
+    drawn = section.completions.max_new_tokens or rollouts.max_new_tokens
+    if section.completions.source == "rollouts":
+        rolled = [len(one.prompt_ids) for one in data.prompts[: rollouts.limit]]
+        longest = [min(section.max_length, one + rollouts.max_new_tokens) for one in rolled]
+        return longest * rollouts.num_samples
     if section.completions.source == "teacher" or section.completions.student_share == 1:
         return [min(section.max_length, length + drawn) for length in data.lengths]
     return [

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from warmup_distill.planning.costs import Costs
-from warmup_distill.planning.estimates import models_evaluated, rows_trained, tokens_at_once
+from warmup_distill.planning.estimates import (
+    models_evaluated,
+    rows_distilled,
+    rows_trained,
+    tokens_at_once,
+)
 from warmup_distill.planning.facts import Facts
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.distillation import DistillSection
@@ -55,9 +60,9 @@ def work(recipe: Recipe, facts: Facts, costs: Costs) -> dict[str, list[Piece]]:
     A teacher's signal that is kept on disk counts as if it was made in every step.
     """
     healing = recipe.cut if recipe.cut and recipe.cut.heal else None
-    distilling = _distilling(recipe.distill, facts, costs)
+    distilling = _distilling(recipe.distill, recipe, facts, costs)
     found: dict[str, list[Piece]] = {
-        "cut": [*_taught(healing, recipe, facts, costs), _distilling(healing, facts, costs)]
+        "cut": [*_taught(healing, recipe, facts, costs), _distilling(healing, recipe, facts, costs)]
         if healing
         else [],
         "rollouts": [_rolling_out(recipe, facts, costs)],
@@ -91,12 +96,13 @@ def _warming_up(recipe: Recipe, facts: Facts, costs: Costs) -> list[Piece]:
     return [steps, Parts(costs=[(costs.drawing + costs.checking) * examined])]
 
 
-def _distilling(section: DistillSection, facts: Facts, costs: Costs) -> Steps:
+def _distilling(section: DistillSection, recipe: Recipe, facts: Facts, costs: Costs) -> Steps:
     """The steps, and what the student draws for them."""
     assert facts.data
     completions = section.completions
     share = completions.adaptive.start if completions.adaptive else completions.student_share
-    trained = rows_trained(section, len(facts.data.prompts))
+    rows = rows_distilled(section, recipe, len(facts.data.prompts))
+    trained = rows_trained(section, rows)
     return _steps(section, trained, costs.row + costs.drawing * share)
 
 

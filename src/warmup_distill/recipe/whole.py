@@ -55,15 +55,21 @@ class Recipe(Section):
             if completions.source == "references" and completions.student_share < 1:
                 raise ValueError(
                     "prompts.reference_column is required: distillation learns from references, "
-                    "unless completions.source is teacher or completions.student_share is 1"
+                    "unless completions.source is teacher or rollouts, or "
+                    "completions.student_share is 1"
                 )
         return self
 
     @model_validator(mode="after")
     def _filters_have_something_to_look_at(self) -> Self:
         source = self.prompts
-        for field, column in (("verifier", "answer_column"), ("rouge_l", "reference_column")):
+        filters = {
+            "pairs.verifier": (self.pairs.verifier, "answer_column"),
+            "pairs.rouge_l": (self.pairs.rouge_l, "reference_column"),
+            "distill.completions.verifier": (self.distill.completions.verifier, "answer_column"),
+        }
+        for name, (wanted, column) in filters.items():
             named = source.dataset == BUNDLED_PROBLEMS or getattr(source, column)
-            if getattr(self.pairs, field) and not named:
-                raise ValueError(f"`pairs.{field}` has no effect without `prompts.{column}`")
+            if wanted and not named:
+                raise ValueError(f"`{name}` has no effect without `prompts.{column}`")
         return self

@@ -15,13 +15,14 @@ from warmup_distill.models.holding import Held, ModelRef
 from warmup_distill.models.loading import load_config, load_model
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.recipe import CutSection, DistillSection
-from warmup_distill.records import Prompt
+from warmup_distill.records import Prompt, Rollout
 from warmup_distill.stages.charging import charge_training
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import read_parts
 from warmup_distill.training.completions import StudentShare
 from warmup_distill.training.data import (
     completion_rows,
+    corrected,
     known_rows,
     require_rows_to_train,
     teacher_completions,
@@ -42,9 +43,11 @@ class Material:
     rows: Rows
     """Of `prompt_ids` and `completion_ids`, numbered."""
     passes: Passes
-    """What was run for them."""
+    """What was run for them alone."""
+    uses: list[str]
+    """Stages that they come from, as the ledger counts them."""
     counts: dict[str, Any]
-    """What became of the prompts, for the manifest."""
+    """What is not among them, for the manifest."""
     owner: str
     """Names the folder of the teacher's signals on these rows."""
 
@@ -56,16 +59,29 @@ def material(session: Session, section: DistillSection, stage: str) -> Material:
         stage: that asks for them.
     """
     prompts = list(read_parts(session.folder / "prompts", Prompt))
+    if section.completions.source == "rollouts":
+        return from_rollouts(session, section, prompts)
     passes: Passes = {}
     if section.completions.source == "teacher":
         drawn = _taught(session, section, prompts, stage)
-        rows = completion_rows(prompts, drawn, section.max_length)
+        found = {name: [ids] for name, ids in drawn.items()}
+        rows = completion_rows(prompts, found, section.max_length)
         lengths = ((len(one.prompt_ids), [len(drawn[one.prompt_id])]) for one in prompts)
         passes["teacher", "sample"] = sum((of_drawn(*one) for one in lengths), NOTHING)
     else:
         rows = known_rows(section, prompts, session.renderer)
-    left_out = len(prompts) - len(rows)
-    return Material(rows=rows, passes=passes, counts={"left_out": left_out}, owner=_owner(section))
+    counts = {"left_out": len(prompts) - len(rows)}
+    return Material(rows=rows, passes=passes, uses=[], counts=counts, owner=_owner(section))
+
+
+def from_rollouts(session: Session, section: DistillSection, prompts: Sequence[Prompt]) -> Material:
+    """The corrected completions of the rollouts."""
+    right = section.completions.verifier == "right"
+    rollouts = read_parts(session.folder / "rollouts", Rollout)
+    found, wrong = corrected(prompts, rollouts, session.tokenizer, right=right)
+    rows = completion_rows(prompts, found, section.max_length)
+    counts = {"left_out": sum(map(len, found.values())) - len(rows), "dropped": {"verifier": wrong}}
+    return Material(rows=rows, passes={}, uses=["rollouts"], counts=counts, owner=_owner(section))
 
 
 def distil(
@@ -115,6 +131,7 @@ def distil(
     )
     counts = session.place.train(learn, scratch_of(folder))
     before = given.passes | signalled(section, rows)
+    uses = [*uses, *given.uses]
     return charge_training(session, stage, counts, uses, before) | given.counts
 
 

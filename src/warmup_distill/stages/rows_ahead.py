@@ -25,8 +25,11 @@ def require_rows(session: Session, prompts: Sequence[Prompt]) -> None:
 def _require_rows(
     session: Session, name: str, section: DistillSection, prompts: Sequence[Prompt]
 ) -> None:
+    settings, times = session.recipe.rollouts, 1
+    if section.completions.source == "rollouts":
+        prompts, times = prompts[: settings.limit], settings.num_samples
     rows = known_rows(section, prompts, session.renderer)
-    require_rows_to_train(section, len(rows))
+    require_rows_to_train(section, times * len(rows))
     context = session.context
     longest = max(len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows)
     if longest > context:

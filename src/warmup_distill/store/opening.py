@@ -114,9 +114,9 @@ def review_run(
     manifest = Manifest(folder)
     changed = changed_fields(load_recipe(folder / RECIPE), recipe)
     former = is_former(manifest.read())
-    stale = readers(changed) if former else _other(manifest.entries, known)
+    stale = readers(changed, recipe) if former else _other(manifest.entries, known)
     damaged = {stage: lines for stage, lines in manifest.faults(stages).items() if lines}
-    redone = {*stale, *following(damaged)}.intersection(manifest.entries)
+    redone = {*stale, *following(damaged, recipe)}.intersection(manifest.entries)
     differences = [f"{key}: {brief(there)} there, {brief(here)} here"
                    for key, (there, here) in changed.items()]  # fmt: skip
     if redone.intersection(stale) and not changed:
