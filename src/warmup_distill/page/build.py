@@ -22,7 +22,7 @@ from warmup_distill.page.charts import Chart
 from warmup_distill.page.findings import Finding
 from warmup_distill.page.measures import MEASURES
 from warmup_distill.page.mismatches import Survey
-from warmup_distill.page.table import TableRow, caption, cost_note
+from warmup_distill.page.table import TableRow, caption, cost_note, explanations
 from warmup_distill.page.training import Training
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.reading import dump_recipe
@@ -102,6 +102,7 @@ def _environment() -> jinja2.Environment:
         measures=MEASURES,
         caption=caption,
         cost_note=cost_note,
+        explanations=explanations,
     )
     return environment
 

@@ -18,10 +18,25 @@ from warmup_distill.store.leaves import MANIFEST
 MODELS = {
     "student": "student as it came",
     "warmup": "warmed up only",
+    "cold_start": "started cold only",
     "control": "distilled only",
+    "control_compute": "distilled for longer",
+    "control_cold_start": "started cold, distilled",
+    "control_corrected": "distilled on corrected",
     "distill": "warmed up and distilled",
 }
 """The models of a run, in the order of the table, and what the table calls them."""
+
+EXPLAINED = {
+    "cold_start": "trained on the teacher's completions of the same prompts, for what rollouts and "
+    "warm-up cost",
+    "control_compute": "not warmed up, and distilled in as many more steps as rollouts and warm-up "
+    "cost",
+    "control_cold_start": "started cold, then distilled in the same steps",
+    "control_corrected": "not warmed up, and distilled in the same steps on the student's "
+    "completions as the teacher corrected them in the rollouts",
+}
+"""What controls are that a label cannot say."""
 
 METRICS = {"accuracy": "accuracy in %", "rouge_l": "Rouge-L × 100"}
 """What the table calls a metric; others go by their own names."""
@@ -107,6 +122,11 @@ def caption(rows: Sequence[TableRow]) -> str:
     if 0 < first.checked < first.prompts * first.samples:
         said += f"; {count(first.checked // first.samples)} of them checked by the teacher"
     return said
+
+
+def explanations(rows: Sequence[TableRow]) -> list[tuple[str, str]]:
+    """Label and explanation of the controls of a table."""
+    return [(row.label, EXPLAINED[row.model]) for row in rows if row.model in EXPLAINED]
 
 
 def cost_note(rows: Sequence[TableRow]) -> str | None:

@@ -10,7 +10,7 @@ from warmup_distill.foreign.showing import clean
 from warmup_distill.page.contrasts import Contrast
 from warmup_distill.page.findings import Finding, findings
 from warmup_distill.page.measures import MEASURES, Measure
-from warmup_distill.page.table import TableRow, caption, cost_note, table_rows
+from warmup_distill.page.table import TableRow, caption, cost_note, explanations, table_rows
 from warmup_distill.page.words import decimal, ratio
 
 WIDTH = 80
@@ -40,11 +40,12 @@ def _table(benchmark: str, rows: list[TableRow], finding: Finding | None) -> Tab
         lines = [[*line, _cost(row)] for line, row in zip(lines, rows, strict=True)]
         effect = [[*line, ""] for line in effect]
     needed = sum(max(map(len, column)) for column in zip(headings, *lines, *effect, strict=True))
+    explained = [f"{label}: {text}." for label, text in explanations(rows)]
     answer = f"Did the warm-up help? {finding.headline}" if finding else None
     table = Table(
         title=f"{clean(benchmark)}: {caption(rows)}",
         title_justify="left",
-        caption="\n".join(filter(None, [note, answer])) or None,
+        caption="\n".join(filter(None, [*explained, note, answer])) or None,
         caption_justify="left",
         caption_style="none",
         box=box.SIMPLE_HEAD,

@@ -1,7 +1,6 @@
 """distill: prompts with completions, a teacher and a starting point → a distilled student.
 
-The same also makes the control (from the student that was not warmed up) and heals a student that
-was cut.
+The same also heals a student that was cut.
 """
 
 from functools import partial
@@ -11,7 +10,6 @@ from transformers import PreTrainedModel
 
 from warmup_distill.models.cutting import cut_layers
 from warmup_distill.models.loading import load_model
-from warmup_distill.models.saving import save_model
 from warmup_distill.stages.distilling import distil, material
 from warmup_distill.stages.session import Session
 
@@ -23,21 +21,13 @@ def distill_warmed_up(session: Session) -> dict[str, Any]:
     return distil(session, section, "distill", name, given, ["warmup"])
 
 
-def distill_control(session: Session) -> dict[str, Any]:
-    """Write control/: the student that was not warmed up, distilled in the same way."""
-    section, name = session.recipe.distill, session.student_name
-    given = material(session, section, "control")
-    return distil(session, section, "control", name, given, session.student_stages)
-
-
 def cut_student(session: Session) -> dict[str, Any]:
     """Write cut/: the recipe's student with some of its layers, healed by distillation."""
     section, name = session.recipe.cut, session.recipe.student
     assert section is not None
     load = partial(_cut, keep_layers=section.keep_layers)
     if not section.heal:
-        folder = session.folder / "cut"
-        save_model(load(name), session.tokenizer, folder, session.vocabulary, session.saved_dtype)
+        session.save(load(name), "cut")
         session.charge("cut", [])
         return {"rows": 0, "steps": 0}
     return distil(session, section, "cut", name, material(session, section, "cut"), [], load)

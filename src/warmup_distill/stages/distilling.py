@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from warmup_distill.engines.fitting import Texts
+from warmup_distill.engines.randomness import stream
 from warmup_distill.ledger.counting import Passes, of_drawn, of_row
 from warmup_distill.ledger.passes import NOTHING, Pass
 from warmup_distill.models.heads import load_head
@@ -51,6 +52,24 @@ class Material:
     owner: str
     """Names the folder of the teacher's signals on these rows."""
 
+    @property
+    def tokens(self) -> int:
+        """Those that one pass over the rows runs; the last one of each row predicts nothing."""
+        return self._whole.tokens
+
+    def signalled(self, section: DistillSection) -> Passes:
+        """What the teacher runs for its signal on disk; of hidden states the head comes later."""
+        if section.teacher_signal == "live":
+            return {}
+        whole = self._whole
+        body = Pass(tokens=whole.tokens, keys=whole.keys)
+        return {("teacher", "score"): whole if section.teacher_signal == "top_k" else body}
+
+    @cached_property
+    def _whole(self) -> Pass:
+        lengths = ((len(row["prompt_ids"]), len(row["completion_ids"])) for row in self.rows)
+        return sum((of_row(*one) for one in lengths), NOTHING)
+
 
 def material(session: Session, section: DistillSection, stage: str) -> Material:
     """Prompts and completions from where the recipe says; those of a teacher that draws are kept.
@@ -60,28 +79,33 @@ def material(session: Session, section: DistillSection, stage: str) -> Material:
     """
     prompts = list(read_parts(session.folder / "prompts", Prompt))
     if section.completions.source == "rollouts":
-        return from_rollouts(session, section, prompts)
+        return from_rollouts(session, section, prompts, owner=_owner(section))
     passes: Passes = {}
     if section.completions.source == "teacher":
-        drawn = _taught(session, section, prompts, stage)
+        seed, longest = session.recipe.seed, _longest(session, section)
+        drawn, passes = taught(
+            session, stage, prompts, _owner(section),
+            key=partial(stream, seed, "distill"), max_new_tokens=longest,
+            temperature=section.completions.temperature,
+        )  # fmt: skip
         found = {name: [ids] for name, ids in drawn.items()}
         rows = completion_rows(prompts, found, section.max_length)
-        lengths = ((len(one.prompt_ids), [len(drawn[one.prompt_id])]) for one in prompts)
-        passes["teacher", "sample"] = sum((of_drawn(*one) for one in lengths), NOTHING)
     else:
         rows = known_rows(section, prompts, session.renderer)
     counts = {"left_out": len(prompts) - len(rows)}
     return Material(rows=rows, passes=passes, uses=[], counts=counts, owner=_owner(section))
 
 
-def from_rollouts(session: Session, section: DistillSection, prompts: Sequence[Prompt]) -> Material:
+def from_rollouts(
+    session: Session, section: DistillSection, prompts: Sequence[Prompt], *, owner: str
+) -> Material:
     """The corrected completions of the rollouts."""
     right = section.completions.verifier == "right"
     rollouts = read_parts(session.folder / "rollouts", Rollout)
     found, wrong = corrected(prompts, rollouts, session.tokenizer, right=right)
     rows = completion_rows(prompts, found, section.max_length)
     counts = {"left_out": sum(map(len, found.values())) - len(rows), "dropped": {"verifier": wrong}}
-    return Material(rows=rows, passes={}, uses=["rollouts"], counts=counts, owner=_owner(section))
+    return Material(rows=rows, passes={}, uses=["rollouts"], counts=counts, owner=owner)
 
 
 def distil(
@@ -130,7 +154,7 @@ def distil(
         row_tokens=row_tokens,
     )
     counts = session.place.train(learn, scratch_of(folder))
-    before = given.passes | signalled(section, rows)
+    before = given.passes | given.signalled(section)
     uses = [*uses, *given.uses]
     return charge_training(session, stage, counts, uses, before) | given.counts
 
@@ -161,23 +185,38 @@ def _learn(
     )
 
 
-def _taught(
-    session: Session, section: DistillSection, prompts: Sequence[Prompt], stage: str
-) -> dict[str, list[int]]:
-    """A completion of the teacher for each prompt."""
-    asked, longest = session.recipe.rollouts.batch_tokens, _longest(session, section)
-    texts = Texts.of([prompt.prompt_ids for prompt in prompts], longest)
-    return teacher_completions(
+def taught(
+    session: Session,
+    stage: str,
+    prompts: Sequence[Prompt],
+    folder: str,
+    *,
+    key: Callable[[str], int],
+    max_new_tokens: int,
+    temperature: float,
+) -> tuple[dict[str, list[int]], Passes]:
+    """A completion of the teacher for each prompt, and what it ran for them.
+
+    Args:
+        folder: below `completions`, where they are kept.
+        key: of the random numbers of a prompt, by its id.
+    """
+    texts = Texts.of([prompt.prompt_ids for prompt in prompts], max_new_tokens)
+    asked, teacher = session.recipe.rollouts.batch_tokens, session.teacher_ref
+    drawn = teacher_completions(
         session.place,
-        session.teacher_ref,
+        teacher,
         session.vocabulary,
         prompts,
-        section,
-        session.folder / "completions" / _owner(section),
-        max_new_tokens=longest,
-        batching=session.batching(stage, asked, [session.teacher_ref], texts),
-        seed=session.recipe.seed,
+        session.folder / "completions" / folder,
+        key=key,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        batching=session.batching(stage, asked, [teacher], texts),
     )
+    lengths = ((len(one.prompt_ids), [len(drawn[one.prompt_id])]) for one in prompts)
+    ran = sum((of_drawn(*one) for one in lengths), NOTHING)
+    return drawn, {("teacher", "sample"): ran}
 
 
 def _student_share(
@@ -228,14 +267,3 @@ def _signals(
         temperature=section.temperature,
     )
     return write_signals(session.place, task, rows, session.folder / "signals" / owner)
-
-
-def signalled(section: DistillSection, rows: Sequence[dict[str, Any]]) -> Passes:
-    """What the teacher ran for its signal on disk; of hidden states the head comes later."""
-    if section.teacher_signal == "live":
-        return {}
-    whole = sum(
-        (of_row(len(row["prompt_ids"]), len(row["completion_ids"])) for row in rows), NOTHING
-    )
-    body = Pass(tokens=whole.tokens, keys=whole.keys)
-    return {("teacher", "score"): whole if section.teacher_signal == "top_k" else body}

@@ -15,6 +15,7 @@ from warmup_distill.ledger.costs import costs
 from warmup_distill.ledger.counting import of_predictions
 from warmup_distill.models.holding import ModelRef
 from warmup_distill.recipe import Benchmark, Recipe
+from warmup_distill.recipe.controls import models_of
 from warmup_distill.records import Prediction, Prompt
 from warmup_distill.stages.evaluation import Subject, ask_all, longest
 from warmup_distill.stages.session import Session
@@ -33,10 +34,8 @@ Benchmarks = Sequence[tuple[Benchmark, list[Prompt]]]
 def evaluate_models(session: Session) -> dict[str, int]:
     """Write evaluate/<model>/ for every model of the run and return the counts."""
     recipe = session.recipe
-    models = {"student": session.student_name, "warmup": str(session.folder / "warmup")}
-    if recipe.control:
-        models["control"] = str(session.folder / "control")
-    models["distill"] = str(session.folder / "distill")
+    models = {name: str(session.folder / name) for name in models_of(recipe.controls)}
+    models["student"] = session.student_name
     benchmarks = [(b, read_benchmark(session, b)) for b in recipe.evaluate.benchmarks]
     most = sum(_most_tokens(recipe, benchmark, len(prompts)) for benchmark, prompts in benchmarks)
     folders = {name: session.folder / "evaluate" / name for name in models}

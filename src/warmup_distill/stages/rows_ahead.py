@@ -18,6 +18,10 @@ def require_rows(session: Session, prompts: Sequence[Prompt]) -> None:
     """
     recipe = session.recipe
     _require_rows(session, "distill", recipe.distill, prompts)
+    if {"cold_start", "corrected"}.intersection(recipe.controls):
+        rolled = recipe.distill.completions.model_copy(update={"source": "rollouts"})
+        section = recipe.distill.model_copy(update={"completions": rolled})
+        _require_rows(session, "distill", section, prompts)
     if recipe.cut and recipe.cut.heal:
         _require_rows(session, "cut", recipe.cut, prompts)
 

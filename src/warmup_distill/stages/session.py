@@ -28,6 +28,7 @@ from warmup_distill.models.loading import (
     locate,
 )
 from warmup_distill.models.renderer import Renderer
+from warmup_distill.models.saving import save_model
 from warmup_distill.models.sizes import Sizes
 from warmup_distill.models.vocabulary import Vocabulary, shared_vocabulary
 from warmup_distill.models.weights import stored_dtype
@@ -154,6 +155,11 @@ class Session:
     @property
     def _models(self) -> dict[Role, str]:
         return {"student": self.student_name, "teacher": self.recipe.teacher}
+
+    def save(self, model: PreTrainedModel, stage: str) -> None:
+        """Write a model to the folder of a stage."""
+        kept = self.vocabulary, self.saved_dtype
+        save_model(model, self.tokenizer, self.folder / stage, *kept)
 
     def charge(self, stage: str, costs: Iterable[Cost], uses: Iterable[str] = ()) -> None:
         """Write down in the manifest what a stage cost, and the stages that it goes on from."""

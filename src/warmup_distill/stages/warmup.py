@@ -7,7 +7,6 @@ from typing import Any
 from warmup_distill.engines.fitting import Texts
 from warmup_distill.models.holding import Held, ModelRef
 from warmup_distill.models.loading import load_model
-from warmup_distill.models.saving import save_model
 from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.stages.charging import charge_training
 from warmup_distill.stages.session import Session
@@ -27,9 +26,7 @@ def train_warmup(session: Session) -> dict[str, int]:
     held_out = hold_out(recipe.warmup.watch, prompts, recipe.rollouts.limit)
     rows = _rows(session, {prompt.prompt_id for prompt in held_out})
     if not rows:
-        unchanged = load_model(session.student_name)
-        kept = session.vocabulary, session.saved_dtype
-        save_model(unchanged, session.tokenizer, folder, *kept)
+        session.save(load_model(session.student_name), "warmup")
         session.charge("warmup", [], USES)
         return {"rows": 0, "steps": 0}
     others = [session.teacher_ref] if held_out else []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from warmup_distill.errors import RunError
-from warmup_distill.recipe import Recipe
+from warmup_distill.recipe import Recipe, controls
 from warmup_distill.recipe.engine import EngineSection
 from warmup_distill.store.hashing import sha256
 
@@ -27,8 +27,8 @@ LATER = frozenset({"cut.completions.verifier", "distill.completions.verifier"})
 MODELS = ("teacher", "student", "pairs.reward_model")
 """Fields that name a model, whose files a fingerprint is of too."""
 
-DISTILLATIONS = ("distill", "control")
-"""Stages that distil as the section `distill` says."""
+DISTILLATIONS = ("distill", "control", "control_compute", "control_cold_start")
+"""Stages that distil on what the section `distill` says."""
 
 UNREAD = frozenset({"README.md", "trainer_log.jsonl", "watch.json"})
 """Files in a model folder that no loader reads: its card, and how it was trained."""
@@ -42,6 +42,9 @@ class Needs:
     stages: tuple[str, ...] = ()
 
 
+DISTILLED = ("seed", "dtype", "teacher_dtype", "distill", "rollouts.max_new_tokens")
+"""What every distillation of a student reads."""
+
 NEEDS = {
     "prompts": Needs(fields=("teacher", "student", "prompts", "rollouts.max_new_tokens")),
     "cut": Needs(fields=("seed", "dtype", "teacher_dtype", "cut"), stages=("prompts",)),
@@ -51,13 +54,17 @@ NEEDS = {
     "pairs": Needs(fields=("pairs",), stages=("rollouts",)),
     "warmup": Needs(fields=("seed", "dtype", "teacher_dtype", "warmup"), stages=("pairs",)),
     "distill": Needs(
-        fields=("seed", "dtype", "teacher_dtype", "distill", "rollouts.max_new_tokens"),
+        fields=DISTILLED,
         stages=("prompts", "warmup"),
     ),
     "control": Needs(
-        fields=("seed", "dtype", "teacher_dtype", "distill", "rollouts.max_new_tokens"),
+        fields=DISTILLED,
         stages=("prompts", "cut"),
     ),
+    "control_compute": Needs(fields=DISTILLED, stages=("prompts", "cut", "distill")),
+    "cold_start": Needs(fields=DISTILLED, stages=("prompts", "cut", "distill")),
+    "control_cold_start": Needs(fields=DISTILLED, stages=("prompts", "cold_start")),
+    "control_corrected": Needs(fields=DISTILLED, stages=("prompts", "cut", "rollouts")),
     "evaluate": Needs(
         fields=("seed", "dtype", "teacher_dtype", "evaluate", "rollouts.margin_threshold",
                 "rollouts.max_new_tokens", "prompts.format", "prompts.system",
@@ -74,6 +81,9 @@ def read_by(stage: str, recipe: Recipe) -> tuple[str, ...]:
     found = NEEDS[stage].stages
     if stage in DISTILLATIONS and recipe.distill.completions.source == "rollouts":
         found = (*found, "rollouts")
+    if stage == "evaluate":
+        asked = (one for one in controls.stages_of(recipe.controls) if one not in found)
+        found = (*found, *asked)
     return found
 
 

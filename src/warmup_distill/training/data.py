@@ -1,6 +1,6 @@
 """What a student is distilled on: references, completions of others, or prompts alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,6 @@ from warmup_distill.cluster.places import Place
 from warmup_distill.engines.batching import Batching
 from warmup_distill.engines.drawing import Drawing, draw_fitting
 from warmup_distill.engines.progress import Progress
-from warmup_distill.engines.randomness import stream
 from warmup_distill.errors import DataError
 from warmup_distill.models.chat import decode_completion
 from warmup_distill.models.holding import ModelRef
@@ -123,14 +122,17 @@ def teacher_completions(
     teacher: ModelRef,
     vocabulary: Vocabulary,
     prompts: Sequence[Prompt],
-    section: DistillSection,
     folder: Path,
     *,
+    key: Callable[[str], int],
     max_new_tokens: int,
+    temperature: float,
     batching: Batching,
-    seed: int,
 ) -> dict[str, list[int]]:
     """One completion of the teacher for each prompt, by its id; kept in `folder`.
+
+    Args:
+        key: of the random numbers of a prompt, by its id.
 
     Source: Kim and Rush 2016, arXiv:1606.07947, section 3.2 (sequence-level distillation), with a
     draw in place of the beam.
@@ -139,9 +141,9 @@ def teacher_completions(
         model=teacher,
         vocabulary=vocabulary,
         prompts=[prompt.prompt_ids for prompt in prompts],
-        streams=[[stream(seed, "distill", prompt.prompt_id)] for prompt in prompts],
+        streams=[[key(prompt.prompt_id)] for prompt in prompts],
         max_new_tokens=max_new_tokens,
-        temperature=section.completions.temperature,
+        temperature=temperature,
         batch_tokens=batching.chosen.tokens,
     )
     with Progress("teacher", wanted.most_tokens) as progress:
