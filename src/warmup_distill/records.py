@@ -85,6 +85,15 @@ class Rollout:
     """See `Check.scored`. It costs and says nothing else; earlier versions did not keep it."""
 
     @property
+    def sample(self) -> Sample:
+        """The completion as the student drew it."""
+        return Sample(
+            ids=self.completion_ids,
+            logprobs=self.student_logprobs,
+            finish_reason=self.finish_reason,
+        )
+
+    @property
     def corrected_ids(self) -> list[int]:
         """The completion up to its mismatch and the teacher's from there; all of it without one."""
         if self.mismatch_index is None:

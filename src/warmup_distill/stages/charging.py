@@ -1,12 +1,22 @@
-"""What a training ran, as costs in the manifest."""
+"""What stages ran, as costs in the manifest."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from warmup_distill.ledger.costs import costs, training_costs
-from warmup_distill.ledger.counting import Passes
+from warmup_distill.ledger.counting import Passes, of_rollouts
 from warmup_distill.ledger.ran import Ran
+from warmup_distill.records import Prompt, Rollout
 from warmup_distill.stages.session import Session
+
+
+def charge_rollouts(
+    session: Session, prompts: Sequence[Prompt], rollouts: Iterable[Rollout]
+) -> None:
+    """Write down what rollouts cost."""
+    lengths = {prompt.prompt_id: len(prompt.prompt_ids) for prompt in prompts}
+    spent = costs(of_rollouts(lengths, rollouts, session.apart), session.sizes)
+    session.charge("rollouts", spent, session.student_stages)
 
 
 def charge_training(

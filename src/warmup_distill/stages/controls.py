@@ -69,7 +69,7 @@ def distill_corrected(session: Session) -> dict[str, Any]:
 def start_cold(session: Session) -> dict[str, Any]:
     """Write cold_start/: trained on the teacher's completions for what the warm-up cost.
 
-    Source: the cold start of arXiv:2604.13016, the rival of a warm-up.
+    Source: the off-policy cold start of Zuo et al. 2026, arXiv:2604.13016.
     """
     stage, budget = "cold_start", cost_of_warmup(session)
     if not budget:
