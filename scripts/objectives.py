@@ -21,7 +21,8 @@ from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.distillation import OBJECTIVES
 from warmup_distill.recipe.reading import load_recipe, validate
 from warmup_distill.records import Prediction
-from warmup_distill.stages.distill import distill_control, distill_warmed_up
+from warmup_distill.stages.controls import distill_control
+from warmup_distill.stages.distill import distill_warmed_up
 from warmup_distill.stages.evaluate import evaluate_models
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import read_records

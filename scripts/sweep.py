@@ -16,7 +16,8 @@ from typing import Any
 from warmup_distill.pipeline import opened, run_stage
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.reading import load_recipe, validate
-from warmup_distill.stages.distill import distill_control, distill_warmed_up
+from warmup_distill.stages.controls import distill_control
+from warmup_distill.stages.distill import distill_warmed_up
 from warmup_distill.stages.evaluate import evaluate_models
 from warmup_distill.stages.session import Session
 from warmup_distill.stages.warmup import train_warmup

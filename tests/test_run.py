@@ -74,7 +74,7 @@ def test_the_run_directory_is_the_contract_s(folder: Path, rows: Rows) -> None:
     assert set(rows("rollouts")[0]) == {
         "prompt_id", "sample_index", "completion_ids", "student_logprobs", "teacher_logprobs",
         "mismatch_index", "margin", "continuation_ids", "continuation_ref_logprobs",
-        "finish_reason", "continuation_finish_reason",
+        "finish_reason", "continuation_finish_reason", "scored",
     }  # fmt: skip
     assert set(rows("pairs")[0]) == {
         "prompt_id", "sample_index", "prompt_ids", "chosen_ids", "rejected_ids", "mismatch_index",
@@ -126,6 +126,42 @@ def test_plain_forward_passes_find_the_same_numbers_and_the_same_mismatches(rows
         found = torch.tensor(row["continuation_ref_logprobs"])
         torch.testing.assert_close(found, ref, atol=1e-4, rtol=1e-5)
     assert 0 < mismatching < len(rows("rollouts"))
+
+
+def test_the_manifest_says_what_every_stage_ran(folder: Path, rows: Rows) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    tokens = {
+        stage: {(one["model"], one["work"]): one["tokens"] for one in entry.get("cost", [])}
+        for stage, entry in manifest["stages"].items()
+    }
+    read = sum(len(prompt["prompt_ids"]) for prompt in rows("prompts"))
+    fed = sum(len(row["completion_ids"]) - 1 for row in rows("rollouts"))
+    continued = [row["continuation_ids"] for row in rows("rollouts") if row["continuation_ids"]]
+    after = sum(len(ids) - 1 for ids in continued)
+    assert tokens["rollouts"] == {
+        ("student", "sample"): read + fed, ("teacher", "score"): read + fed,
+        ("teacher", "sample"): after, ("student", "score"): after,
+    }  # fmt: skip
+    # an epoch of the distillation runs every prompt with its reference, both models alike
+    kept = {p["prompt_id"]: len(p["prompt_ids"]) for p in rows("prompts")}
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED / "student")
+    ended = {p["prompt_id"]: len(tokenizer(p["reference"]).input_ids) + 1 for p in rows("prompts")}
+    expected = sum(min(128, kept[name] + ended[name]) - 1 for name in kept)
+    assert tokens["distill"] == {("student", "train"): expected, ("teacher", "score"): expected}
+    assert tokens["control"] == tokens["distill"]
+    assert set(tokens["warmup"]) == {
+        ("student", "train"), ("student", "sample"), ("student", "score"), ("teacher", "score"),
+    }  # fmt: skip
+    drawn = [
+        row for name in ("student", "warmup", "control", "distill")
+        for row in pq.read_table(folder / f"evaluate/{name}/predictions.parquet").to_pylist()
+    ]  # fmt: skip
+    checked = [row for row in drawn if row["has_mismatch"] is not None]
+    assert len(checked) == len(drawn) / 2
+    (teacher,) = [n for (model, _), n in tokens["evaluate"].items() if model == "teacher"]
+    assert tokens["evaluate"]["student", "score"] == teacher
+    assert tokens["evaluate"]["student", "sample"] > teacher > sum(o["tokens"] for o in checked)
+    assert {entry["device"] for entry in manifest["stages"].values()} != {""}
 
 
 def test_no_completion_has_an_end_of_sequence_that_it_did_not_produce(rows: Rows) -> None:

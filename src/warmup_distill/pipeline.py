@@ -14,10 +14,17 @@ from warmup_distill.engines.choosing import require_engine
 from warmup_distill.errors import ModelError, RunError
 from warmup_distill.models.cutting import require_layers
 from warmup_distill.models.loading import load_config
-from warmup_distill.recipe import Recipe
+from warmup_distill.recipe import Recipe, controls
 from warmup_distill.recipe.batches import require_shares
 from warmup_distill.recipe.given import given_recipe
-from warmup_distill.stages.distill import cut_student, distill_control, distill_warmed_up
+from warmup_distill.stages.controls import (
+    distill_cold_started,
+    distill_control,
+    distill_corrected,
+    distill_for_longer,
+    start_cold,
+)
+from warmup_distill.stages.distill import cut_student, distill_warmed_up
 from warmup_distill.stages.evaluate import evaluate_models, read_benchmark
 from warmup_distill.stages.models_ahead import require_models
 from warmup_distill.stages.pairs import write_pairs
@@ -47,17 +54,21 @@ STAGES: dict[str, Stage] = {
     "warmup": train_warmup,
     "distill": distill_warmed_up,
     "control": distill_control,
+    "control_compute": distill_for_longer,
+    "cold_start": start_cold,
+    "control_cold_start": distill_cold_started,
+    "control_corrected": distill_corrected,
     "evaluate": evaluate_models,
     "report": lambda session: make_report(session.folder, session.recipe, session.tokenizer),
 }
-"""In their order. `cut` and `control` are there only if the recipe asks for them."""
+"""In their order. `cut` and the controls are there only if the recipe asks for them."""
 
 
 def stages_of(recipe: Recipe) -> list[str]:
     """The stages of a run of this recipe, in order."""
-    left_out = {"cut"} if recipe.cut is None else set()
-    left_out |= set() if recipe.control else {"control"}
-    return [stage for stage in STAGES if stage not in left_out]
+    optional = {"cut", *controls.stages_of(tuple(controls.STAGES))}
+    asked = {*controls.stages_of(recipe.controls)} | ({"cut"} if recipe.cut else set())
+    return [stage for stage in STAGES if stage not in optional - asked]
 
 
 def run(

@@ -5,7 +5,7 @@ Log-probabilities are natural logarithms (nats) of the untempered model over the
 The columns of every Parquet file in a run directory are the fields of one of these records.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 FinishReason = Literal["eos", "length"]
@@ -61,6 +61,9 @@ class Check:
     """The teacher's own ending from the mismatch index on; None if there is none."""
     continuation_ref_logprobs: list[float] | None
     """Log-probability of each token of the continuation under the student."""
+    scored: int = field(compare=False)
+    """Tokens of the completion that the teacher has scored: some more than are kept where it stops,
+    for it looks at many together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,24 @@ class Rollout:
     continuation_ref_logprobs: list[float] | None
     finish_reason: FinishReason
     continuation_finish_reason: FinishReason | None
+    scored: int | None = field(default=None, compare=False)
+    """See `Check.scored`. It costs and says nothing else; earlier versions did not keep it."""
+
+    @property
+    def sample(self) -> Sample:
+        """The completion as the student drew it."""
+        return Sample(
+            ids=self.completion_ids,
+            logprobs=self.student_logprobs,
+            finish_reason=self.finish_reason,
+        )
+
+    @property
+    def corrected_ids(self) -> list[int]:
+        """The completion up to its mismatch and the teacher's from there; all of it without one."""
+        if self.mismatch_index is None:
+            return self.completion_ids
+        return [*self.completion_ids[: self.mismatch_index], *(self.continuation_ids or [])]
 
 
 @dataclass(frozen=True, kw_only=True)

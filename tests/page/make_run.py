@@ -31,6 +31,20 @@ MODELS = {
 BENCHMARK = "problems-test"
 
 
+def _spent(operations: int, *uses: str) -> dict[str, Any]:
+    cost = {"model": "student", "work": "train", "tokens": 1000, "operations": operations}
+    return {"cost": [cost], "uses": list(uses)}
+
+
+SPENT = {
+    "rollouts": _spent(6 * 10**14),
+    "warmup": _spent(3 * 10**14, "rollouts"),
+    "distill": _spent(10**14, "warmup"),
+    "control": _spent(10**14),
+}
+"""What the stages cost: with the warm-up 1e15 operations, ten times as much as without."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Extras:
     """Text to plant in a run, as a hostile data set or model could."""
@@ -285,6 +299,7 @@ def _manifest(prompts: int, rollouts: int, pairs: int, extras: Extras) -> dict[s
         },
         "warmup": {"steps": 300},
         "distill": {"steps": 300},
+        "control": {"steps": 300},
     }
     return {
         "name": f"quickstart{extras.in_name}",
@@ -292,6 +307,7 @@ def _manifest(prompts: int, rollouts: int, pairs: int, extras: Extras) -> dict[s
         "hardware": {"cpu": "Xeon @ 2.60GHz", "cores": 2, "memory_gib": 23.5, "gpu": None},
         "stages": {
             stage: {"state": "complete", "seconds": 31.7 * (index + 1), "counts": numbers}
+            | SPENT.get(stage, {})
             for index, (stage, numbers) in enumerate(counts.items())
         },
     }

@@ -6,11 +6,13 @@ from warmup_distill.records import Prompt
 
 TEACHER = ModelFacts(
     name="Qwen2.5-7B", kind="qwen2", parameters=7_615_616_512, multiplied=7_070_619_136,
+    body=6_525_288_448, head=544_997_376, ends=1_901_068_288, attention_width=3584,
     layers=28, width=3584, inner_width=18944, cache_numbers=28_672, head_rows=152_064,
     context=32_768, path="token tree",
 )  # fmt: skip
 STUDENT = ModelFacts(
     name="Qwen2.5-1.5B", kind="qwen2", parameters=1_543_714_304, multiplied=1_543_714_304,
+    body=1_310_195_712, head=233_373_696, ends=385_351_680, attention_width=1536,
     layers=28, width=1536, inner_width=8960, cache_numbers=14_336, head_rows=151_936,
     context=32_768, path="token tree",
 )  # fmt: skip

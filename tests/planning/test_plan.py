@@ -12,12 +12,17 @@ from transformers import PreTrainedModel
 from warmup_distill.cli.main import main
 from warmup_distill.models.loading import BUNDLED
 from warmup_distill.pipeline import opened, run_stage
-from warmup_distill.planning.costs import Costs
+from warmup_distill.planning.costs import Costs, Lengths
 from warmup_distill.planning.facts import gather, model_facts
 from warmup_distill.planning.page import plan
 from warmup_distill.planning.work import totals
 from warmup_distill.recipe.reading import dump_recipe
 from warmup_distill.stages.session import Session
+
+NO_LENGTHS = Lengths(
+    prompt=0, samples=0, completion=0, continuation=0, pair=0, row=0, pairs_per_prompt=0
+)
+"""Of a plan without controls that are to cost so much."""
 
 
 def test_the_page_says_what_a_run_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +82,7 @@ def test_times_are_those_of_everything_that_is_drawn_checked_and_trained(tmp_pat
     facts = gather(Session(tmp_path, recipe))
     costs = Costs(drawing=1.0, checking=10.0, pair=100.0, row=1000.0, pairs_per_prompt=3.0)
     distilled = 1000.0 * 80 + 1.0 * 40  # 5 steps of 16 rows, half of them drawn
-    assert totals(recipe, facts, costs) == {
+    assert totals(recipe, facts, costs, NO_LENGTHS) == {
         "rollouts": 11.0 * 20 * 4,
         # 60 pairs twice, in 12 steps of 10: examined before and after steps 4, 8 and 12
         "warmup": 100.0 * 120 + 11.0 * 7 * 4,
@@ -105,7 +110,7 @@ def test_the_control_takes_over_what_the_teacher_drew(tmp_path: Path) -> None:
     recipe = small_recipe(distill={"completions": {"source": "teacher"}, "max_steps": 1})
     facts = gather(Session(tmp_path, recipe))
     costs = Costs(drawing=1.0, checking=0.0, teaching=7.0, pair=0.0, row=0.0, pairs_per_prompt=0.0)
-    found = totals(recipe, facts, costs)
+    found = totals(recipe, facts, costs, NO_LENGTHS)
     assert found["distill"] == 12 * 7.0 and "control" not in found
 
 

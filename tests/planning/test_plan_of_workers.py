@@ -16,7 +16,7 @@ from warmup_distill.planning.bounds import bound, helps
 from warmup_distill.planning.cluster_page import cluster_lines, short
 from warmup_distill.planning.costs import Costs, Lengths
 from warmup_distill.planning.estimates import memory
-from warmup_distill.planning.limits import ASSUMED
+from warmup_distill.planning.limits import ASSUMED, operations
 from warmup_distill.planning.measuring import Measured
 from warmup_distill.planning.outlook import Outlook, Trouble, look_ahead, reached
 from warmup_distill.planning.page import plan
@@ -71,7 +71,7 @@ def test_parts_are_those_that_the_stages_make() -> None:
         },
     )  # fmt: skip
     facts = replace(paper.facts(12, 10), benchmarks={"b": paper.prompts(7, 10)})
-    found = work(recipe, facts, ONES)
+    found = work(recipe, facts, ONES, at_most())
     # 12 prompts in parts of 5, each prompt 4 times drawn, checked and continued
     assert found["rollouts"] == [Parts(costs=[111 * 4 * 5, 111 * 4 * 5, 111 * 4 * 2])]
     # the teacher draws 3 prompts of 30 tokens at once
@@ -81,17 +81,38 @@ def test_parts_are_those_that_the_stages_make() -> None:
     # 2 prompts at once; then 2 prompts with 3 samples each are checked, 3 rows at once
     drawn = [3, 3, 1] * 2 + [2 * 2, 2 * 2, 2 * 2, 2 * 1]
     assert found["evaluate"] == [Parts(costs=drawn * 4), Parts(costs=[10 * 3, 10 * 3] * 4)]
-    assert totals(recipe, facts, ONES)["evaluate"] == 4 * (28 + 60)
+    assert totals(recipe, facts, ONES, at_most())["evaluate"] == 4 * (28 + 60)
 
 
 def test_steps_take_the_batch_that_the_recipe_names() -> None:
     recipe = paper_recipe()
-    found = work(recipe, paper.facts(100), ONES)
+    found = work(recipe, paper.facts(100), ONES, at_most())
     steps, watch = found["warmup"]
     assert steps == Steps(count=ceil(200 / 64), total=200 * 1000, batch=64)
     # a tenth of the prompts, before and after 4 steps, drawn and checked by one worker
     assert watch == Parts(costs=[11 * 10 * 2])
     assert found["distill"] == [Steps(count=ceil(300 / 64), total=300 * 10_000, batch=64)]
+
+
+def test_controls_cost_what_they_are_held_against() -> None:
+    asked = ["steps", "compute", "cold_start", "corrected"]
+    recipe = paper_recipe(control=asked)
+    counted = operations(recipe, paper.facts(), at_most())
+    found = totals(recipe, paper.facts(), counted, at_most())
+    with_warmup = found["rollouts"] + found["warmup"] + found["distill"]
+    assert found["control_compute"] == pytest.approx(with_warmup)
+    assert found["cold_start"] == pytest.approx(found["rollouts"] + found["warmup"])
+    for stage in ("control", "control_cold_start", "control_corrected"):
+        assert found[stage] == found["distill"]
+    # where the distillation is on the rollouts, they are no part of what the warm-up adds
+    section = recipe.distill.model_copy(
+        update={"completions": recipe.distill.completions.model_copy(update={"source": "rollouts"})}
+    )
+    rolled = recipe.model_copy(update={"distill": section, "control": asked[:3]})
+    found = totals(rolled, paper.facts(), counted, at_most())
+    assert found["control_compute"] == pytest.approx(found["warmup"] + found["distill"])
+    seconds = totals(recipe, paper.facts(), ONES, at_most())
+    assert seconds["control_compute"] > seconds["distill"] == seconds["control"]
 
 
 def test_a_stage_takes_its_pieces_one_after_the_other_and_starts_once() -> None:

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 
+from warmup_distill.ledger.ran import Ran
 from warmup_distill.losses import DIVERGENCES, TaidSchedule
 from warmup_distill.pipeline import opened, run_stage
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.distillation import OBJECTIVES, DistillSection, ObjectiveOptions
 from warmup_distill.recipe.training import TrainSection, WarmupSection
-from warmup_distill.stages import distill, warmup
+from warmup_distill.stages import controls, distill, distilling, warmup
 from warmup_distill.stages.session import Session
 from warmup_distill.training.fit import training_arguments
 
@@ -76,11 +77,11 @@ def seen(
             named["watch"] = watched.section, watched.prompts
         arguments.pop("logging_dir", None)
         found.append((rows, arguments, section.lora, kept, named))
-        return {}
+        return {"ran": Ran().state(), "adapters": 0}
 
-    monkeypatch.setattr(stage, "fit", fake)
+    monkeypatch.setattr(distilling if stage is distill else stage, "fit", fake)
     session = Session(folder, Recipe.model_validate(BASE | {section: values}))
-    (distill.distill_control if stage is distill else warmup.train_warmup)(session)
+    (controls.distill_control if stage is distill else warmup.train_warmup)(session)
     return repr(found)
 
 

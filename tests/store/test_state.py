@@ -25,6 +25,7 @@ from warmup_distill.recipe.reading import dump_recipe
 from warmup_distill.records import Pair
 from warmup_distill.store.artifacts import read_records
 from warmup_distill.store.locking import locked
+from warmup_distill.store.manifest import Manifest
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.warmup import WarmupTrainer
 
@@ -107,6 +108,14 @@ def test_a_kill_after_the_last_step_trains_no_step_more(
         patch.setattr(GloballyNormalizedTrainer, "compute_loss", never)
         warm_up(folder)
     assert_same_weights(folder / "warmup", whole / "warmup")
+    assert cost(folder, "warmup") == cost(whole, "warmup")
+
+
+def cost(folder: Path, stage: str) -> list[dict[str, Any]]:
+    """What the manifest says that a stage cost."""
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    found: list[dict[str, Any]] = manifest["stages"][stage]["cost"]
+    return found
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -129,6 +138,7 @@ def test_a_killed_warm_up_goes_on_to_the_same_weights_and_the_same_log(
         )
     ]
     assert logs[0] == logs[1]
+    assert cost(folder, "warmup") == cost(whole, "warmup")
     assert not list((folder / "checkpoints").iterdir())
 
 
@@ -156,11 +166,13 @@ def test_what_our_trainers_keep_besides_is_resumed_too(
                     control(session)
             control(session)
     assert_same_weights(folders[1] / "control", folders[0] / "control")
+    assert cost(folders[1], "control") == cost(folders[0], "control")
 
 
 def control(session: Any) -> None:
-    from warmup_distill.stages.distill import distill_control
+    from warmup_distill.stages.controls import distill_control
 
+    Manifest(session.folder).begin("control", session.fingerprints["control"])
     distill_control(session)
 
 

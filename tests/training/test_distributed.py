@@ -83,6 +83,11 @@ def test_two_processes_train_as_one_does(
     expected, found = outcome(name, tmp_path, 1), together[how][0][name]
     for line, other in zip(expected["log"], found["log"], strict=True):
         assert other == pytest.approx(line, rel=1e-4, abs=1e-4)
+    pairs = "prompts" in name or name in ("warmup", "checkpointed")
+    if pairs:  # those of a prompt share it only where one process has them in one row
+        assert found["ran"]["trained"]["predictions"] == expected["ran"]["trained"]["predictions"]
+    else:
+        assert found["ran"] == expected["ran"]
     assert found["held_out"] == pytest.approx(expected["held_out"], rel=1e-4, abs=1e-4)
     assert found["t"] == pytest.approx(expected["t"], rel=1e-5)
     assert together[how][1][name]["t"] == found["t"]

@@ -37,6 +37,10 @@ STAGE_HELP = {
     "warmup": "Align the student by preference optimization.",
     "distill": "Distil the teacher into the warmed-up student.",
     "control": "Distil the teacher into the student that was not warmed up.",
+    "control_compute": "The same until it has cost as much as with the warm-up.",
+    "cold_start": "Train the student on the teacher's completions for what the warm-up cost.",
+    "control_cold_start": "Distil the teacher into the student that was started cold.",
+    "control_corrected": "Distil on the corrected completions, without the warm-up.",
     "evaluate": "Score every model of the run.",
     "report": "Write the page that shows what happened.",
 }

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from warmup_distill.models.holding import Held
 from warmup_distill.models.memory import attempted
@@ -32,7 +32,7 @@ class StepMeter(Protocol):
         """So many optimizer steps of all are done; the loss is the last one that was logged."""
 
 
-Body = Callable[[Held, StepMeter], dict[str, int]]
+Body = Callable[[Held, StepMeter], dict[str, Any]]
 
 
 class _Nobody:
@@ -79,7 +79,7 @@ class Place(Protocol):
             ShortOfMemoryError: a part does not fit; every result before was given out.
         """
 
-    def train(self, body: Body, scratch: Path, meter: StepMeter) -> dict[str, int]:
+    def train(self, body: Body, scratch: Path, meter: StepMeter) -> dict[str, Any]:
         """Run the body of a training, in one process or in several that train together.
 
         Args:
@@ -107,7 +107,7 @@ class Here:
             yield number, attempted(partial(task, item, self.held, meter))
             leave_if_asked()
 
-    def train(self, body: Body, scratch: Path, meter: StepMeter) -> dict[str, int]:
+    def train(self, body: Body, scratch: Path, meter: StepMeter) -> dict[str, Any]:
         """See `Place.train`."""
         return body(self.held, meter)
 

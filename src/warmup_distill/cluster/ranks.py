@@ -43,7 +43,7 @@ REFUSALS: Mapping[str, type[Exception]] = {
 def train_on_ranks(
     settings: ClusterSection, resources: Mapping[str, float], body: Body, scratch: Path,
     meter: StepMeter, speaker: Speaker,
-) -> dict[str, int]:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """Run a body on every worker; returns what the first one counted.
 
     A worker that is lost ends them all; they start again at the newest whole checkpoint.
@@ -74,7 +74,7 @@ def train_on_ranks(
     if "stopped" in ended:
         leave_if_asked()
         raise Stopped(ended["stopped"])
-    counts: dict[str, int] = ended["counts"]
+    counts: dict[str, Any] = ended["counts"]
     return counts
 
 

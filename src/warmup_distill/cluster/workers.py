@@ -57,7 +57,7 @@ class Workers:
         with self._logs_named():
             yield from parts.all(len(items), meter)
 
-    def train(self, body: Body, scratch: Path, meter: StepMeter) -> dict[str, int]:
+    def train(self, body: Body, scratch: Path, meter: StepMeter) -> dict[str, Any]:
         """See `Place.train`."""
         self.held.take()
         if self.settings.num_workers == 1:

@@ -116,7 +116,7 @@ def choose_row(
     if section.row_tokens != "auto":
         return Chosen(tokens=section.row_tokens, asked=section.row_tokens)
     ((_, memory),) = place.compute(_Looking(), [None], NOBODY)
-    sizes = _sizes(student.name)
+    sizes = sizes_named(student.name)
     weights = trained_bytes(sizes, section, sharded_over)
     weights += sum(needs_of(ref, memory.devices).weights for ref in others)
     each = 4 * sizes.kept_for_gradients(section.activation_checkpointing)
@@ -143,13 +143,18 @@ def trained_bytes(sizes: Sizes, section: TrainSection, sharded_over: int) -> int
 
 def needs_of(ref: ModelRef, devices: int) -> Needs:
     """What a model takes; one that spans all devices has an equal part of it on each."""
-    sizes, each = _sizes(ref.name), dtype_named(ref.dtype).itemsize
+    sizes, each = sizes_named(ref.name), dtype_named(ref.dtype).itemsize
     quantized = quantization_of(causal_config(ref.name))
     weights = stored_bytes(ref.name) if quantized else each * sizes.parameters
     return Needs.of(sizes, each, weights // (devices if ref.device_map else 1))
 
 
-def _sizes(name: str) -> Sizes:
+def sizes_named(name: str) -> Sizes:
+    """The sizes of a causal language model by its name.
+
+    Raises:
+        ModelError: there is none, or they cannot be told.
+    """
     config = causal_config(name)
     with reading(ModelError, f"the size of {name} cannot be told"):
         return sizes_of(config)

@@ -153,6 +153,7 @@ class TransformersEngine:
             branches = grow_branches(self.teacher, prompts, owners, max_new_tokens)
             logprobs = branches.score(ids, stop, self.advance)
             found = {branch: mismatch(branch, logprobs[branch]) for branch in ids}
+            scored = {branch: len(logprobs[branch]) for branch in ids}
             cuts = {branch: k for branch, (k, _) in found.items() if k is not None}
             for branch, k in cuts.items():
                 room, first = max_new_tokens - k, ids[branch][k]
@@ -169,6 +170,7 @@ class TransformersEngine:
                 margin=margin,
                 continuation=rows[branch].sample(self.vocabulary) if branch in rows else None,
                 continuation_ref_logprobs=references.get(branch),
+                scored=scored[branch],
             )
             for branch, (index, margin) in found.items()
         ]

@@ -95,7 +95,7 @@ class VllmEngine:
             if k is None:
                 return Check(
                     teacher_logprobs=logprobs, mismatch_index=None, margin=margin,
-                    continuation=None, continuation_ref_logprobs=None,
+                    continuation=None, continuation_ref_logprobs=None, scored=len(logprobs),
                 )  # fmt: skip
             prefix = [*prompt, *sample.ids[:k]]
             ending = await teacher.draw(
@@ -112,6 +112,7 @@ class VllmEngine:
                 margin=margin,
                 continuation=ending,
                 continuation_ref_logprobs=await student.score(prefix, ending.ids),
+                scored=len(logprobs),
             )
 
         flat = self._all(

@@ -22,7 +22,7 @@ from warmup_distill.page.charts import Chart
 from warmup_distill.page.findings import Finding
 from warmup_distill.page.measures import MEASURES
 from warmup_distill.page.mismatches import Survey
-from warmup_distill.page.table import TableRow, caption
+from warmup_distill.page.table import TableRow, caption, cost_note, explanations
 from warmup_distill.page.training import Training
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.reading import dump_recipe
@@ -93,12 +93,16 @@ def _environment() -> jinja2.Environment:
         percent=words.percent,
         duration=words.duration,
         listing=words.listing,
+        operations=words.operations,
+        ratio=words.ratio,
     )
     environment.globals.update(
         plot=axes,
         filter_words=FILTER_WORDS,
         measures=MEASURES,
         caption=caption,
+        cost_note=cost_note,
+        explanations=explanations,
     )
     return environment
 

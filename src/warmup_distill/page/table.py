@@ -3,23 +3,40 @@
 Means are 0 to 100 with their standard error; margins and divergences are in nats per token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from warmup_distill.errors import RunError
 from warmup_distill.foreign.reading import reading
-from warmup_distill.page.words import count
+from warmup_distill.ledger.paths import compute
+from warmup_distill.page.words import count, operations
 from warmup_distill.store.artifacts import read_json
+from warmup_distill.store.leaves import MANIFEST
 
 MODELS = {
     "student": "student as it came",
     "warmup": "warmed up only",
+    "cold_start": "started cold only",
     "control": "distilled only",
+    "control_compute": "distilled for longer",
+    "control_cold_start": "started cold, distilled",
+    "control_corrected": "distilled on corrected",
     "distill": "warmed up and distilled",
 }
 """The models of a run, in the order of the table, and what the table calls them."""
+
+EXPLAINED = {
+    "cold_start": "trained on the teacher's completions of the same prompts, for what rollouts and "
+    "warm-up cost",
+    "control_compute": "not warmed up, and distilled in as many more steps as rollouts and warm-up "
+    "cost",
+    "control_cold_start": "started cold, then distilled in the same steps",
+    "control_corrected": "not warmed up, and distilled in the same steps on the student's "
+    "completions as the teacher corrected them in the rollouts",
+}
+"""What controls are that a label cannot say."""
 
 METRICS = {"accuracy": "accuracy in %", "rouge_l": "Rouge-L × 100"}
 """What the table calls a metric; others go by their own names."""
@@ -57,6 +74,10 @@ class TableRow:
     """KL(teacher ‖ model), nats per token."""
     reverse_kl: float | None
     """KL(model ‖ teacher), nats per token."""
+    operations: int | None
+    """Floating-point operations of all that went into the model; see docs/cost.md."""
+    cost: float | None
+    """The same relative to the model that was warmed up and distilled."""
 
     def value(self, key: str) -> float | None:
         """The number by which a measure's key is known."""
@@ -75,11 +96,21 @@ def table_rows(folder: Path) -> list[TableRow]:
     Raises:
         RunError: a result of an evaluation is none.
     """
+    spent = _operations(folder)
     names = sorted({path.stem for path in folder.glob("evaluate/*/*.json")})
     paths = [
         (model, folder / "evaluate" / model / f"{name}.json") for name in names for model in MODELS
     ]
-    return [_row(model, path) for model, path in paths if path.is_file()]
+    return [_row(model, path, spent) for model, path in paths if path.is_file()]
+
+
+def _operations(folder: Path) -> dict[str, int | None]:
+    """What went into each model, as far as the manifest says it."""
+    path = folder / MANIFEST
+    what = f"{path} does not say what the stages cost. Put back a copy of it"
+    with reading(RunError, what):
+        stages = read_json(path)["stages"] if path.is_file() else {}
+        return {model: compute(stages, model) for model in MODELS}
 
 
 def caption(rows: Sequence[TableRow]) -> str:
@@ -93,15 +124,32 @@ def caption(rows: Sequence[TableRow]) -> str:
     return said
 
 
-def _row(model: str, path: Path) -> TableRow:
+def explanations(rows: Sequence[TableRow]) -> list[tuple[str, str]]:
+    """Label and explanation of the controls of a table."""
+    return [(row.label, EXPLAINED[row.model]) for row in rows if row.model in EXPLAINED]
+
+
+def cost_note(rows: Sequence[TableRow]) -> str | None:
+    """What the column of costs says; None where it has nothing to say."""
+    whole = next((row for row in rows if row.model == "distill" and row.cost is not None), None)
+    if whole is None or whole.operations is None:
+        return None
+    return (
+        "Cost: floating-point operations of all that went into a model, relative to the "
+        f"{operations(whole.operations)} of the one {whole.label}."
+    )
+
+
+def _row(model: str, path: Path, spent: Mapping[str, int | None]) -> TableRow:
     result = read_json(path)
     what = f"{path} is no result of an evaluation by this program"
     with reading(RunError, f"{what}. Put back a copy of it, or move it away if it is yours"):
-        return _of(model, result)
+        return _of(model, result, spent)
 
 
-def _of(model: str, result: dict[str, Any]) -> TableRow:
+def _of(model: str, result: dict[str, Any], spent: Mapping[str, int | None]) -> TableRow:
     agreement = result.get("agreement") or {}
+    ours, whole = spent[model], spent["distill"]
     return TableRow(
         benchmark=result["benchmark"],
         metric=result["metric"],
@@ -116,6 +164,8 @@ def _of(model: str, result: dict[str, Any]) -> TableRow:
         mean_margin=agreement.get("mean_margin"),
         forward_kl=agreement.get("forward_kl"),
         reverse_kl=agreement.get("reverse_kl"),
+        operations=ours,
+        cost=None if ours is None or not whole else ours / whole,
     )
 
 

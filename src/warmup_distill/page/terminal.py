@@ -10,8 +10,8 @@ from warmup_distill.foreign.showing import clean
 from warmup_distill.page.contrasts import Contrast
 from warmup_distill.page.findings import Finding, findings
 from warmup_distill.page.measures import MEASURES, Measure
-from warmup_distill.page.table import TableRow, caption, table_rows
-from warmup_distill.page.words import decimal
+from warmup_distill.page.table import TableRow, caption, cost_note, explanations, table_rows
+from warmup_distill.page.words import decimal, ratio
 
 WIDTH = 80
 """Columns of a terminal that hold every table whole."""
@@ -31,20 +31,27 @@ def render_tables(folder: Path) -> Iterator[Table]:
 
 
 def _table(benchmark: str, rows: list[TableRow], finding: Finding | None) -> Table:
+    note = cost_note(rows)
     lines = [[row.label, *(_cell(row, measure) for measure in MEASURES)] for row in rows]
     effect = [*_effect(finding)] if finding else []
     headings = ["model", *(measure.heading for measure in MEASURES)]
+    if note:
+        headings.append("cost")
+        lines = [[*line, _cost(row)] for line, row in zip(lines, rows, strict=True)]
+        effect = [[*line, ""] for line in effect]
     needed = sum(max(map(len, column)) for column in zip(headings, *lines, *effect, strict=True))
+    explained = [f"{label}: {text}." for label, text in explanations(rows)]
+    answer = f"Did the warm-up help? {finding.headline}" if finding else None
     table = Table(
         title=f"{clean(benchmark)}: {caption(rows)}",
         title_justify="left",
-        caption=f"Did the warm-up help? {finding.headline}" if finding else None,
+        caption="\n".join(filter(None, [*explained, note, answer])) or None,
         caption_justify="left",
         caption_style="none",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
-        padding=(0, 1 if needed + 2 * len(MEASURES) <= WIDTH else 0),
+        padding=(0, 1 if needed + 2 * len(headings) - 2 <= WIDTH else 0),
         collapse_padding=True,
     )
     for heading in headings:
@@ -55,6 +62,10 @@ def _table(benchmark: str, rows: list[TableRow], finding: Finding | None) -> Tab
     for line in effect:
         table.add_row(*line)
     return table
+
+
+def _cost(row: TableRow) -> str:
+    return "–" if row.cost is None else ratio(row.cost)
 
 
 def _effect(finding: Finding) -> Iterator[list[str]]:

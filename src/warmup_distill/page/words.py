@@ -32,6 +32,26 @@ def percent(part: float, whole: float = 1) -> str:
     return f"{decimal(100 * part / whole if whole else 0.0)}%"
 
 
+def operations(value: int) -> str:
+    """Floating-point operations.
+
+    Example:
+        >>> operations(1_340_000_000_000_000), operations(0)
+        ('1.3e15', '0')
+    """
+    return f"{value:.1e}".replace("e+", "e") if value else "0"
+
+
+def ratio(value: float) -> str:
+    """How many times something, in four characters.
+
+    Example:
+        >>> ratio(0.4061), ratio(0), ratio(12.34)
+        ('0.41', '0', '12.3')
+    """
+    return f"{value:.{2 if value < 9.995 else 1}f}" if value else "0"
+
+
 def enumeration(parts: Sequence[str]) -> str:
     """Parts of a sentence.
 

@@ -25,6 +25,8 @@ from warmup_distill.planning.devices import DEVICES
 from warmup_distill.planning.facts import DataFacts, Facts, ModelFacts
 from warmup_distill.recipe import DistillSection, Recipe
 from warmup_distill.recipe.batches import holders
+from warmup_distill.recipe.controls import models_of
+from warmup_distill.recipe.controls import stages_of as stages_of_controls
 from warmup_distill.recipe.section import TokenCount
 from warmup_distill.recipe.training import TrainSection
 from warmup_distill.tree.packed import LOGITS_AT_ONCE
@@ -121,8 +123,7 @@ def memory(recipe: Recipe, facts: Facts, sharded_over: int = 1) -> dict[str, int
     }
     if recipe.cut:
         found["cut"] = _distilled(recipe.cut, facts, needs[0], longest, over(recipe.cut)) + logits
-    if recipe.control:
-        found["control"] = found["distill"]
+    found |= dict.fromkeys(stages_of_controls(recipe.controls), found["distill"])
     order = stages_of(recipe)
     return {stage: PROGRAM + found[stage] for stage in order if stage in found}
 
@@ -180,7 +181,7 @@ def disk(recipe: Recipe, facts: Facts, counted: Tokens) -> dict[str, int]:
     """Bytes that a run writes, at the most, by kind."""
     assert facts.teacher and facts.student and facts.data
     model = 4 * facts.student.parameters
-    trainings = 2 + recipe.control + (recipe.cut is not None)
+    trainings = 2 + len(stages_of_controls(recipe.controls)) + (recipe.cut is not None)
     prompt_tokens = sum(facts.data.lengths)
     pair_prompts = prompt_tokens * recipe.rollouts.num_samples
     found = {
@@ -192,12 +193,24 @@ def disk(recipe: Recipe, facts: Facts, counted: Tokens) -> dict[str, int]:
     }
     if recipe.warmup.watch.prompts:
         found["the warm-up's best points, removed at the end"] = (KEPT_CHECKPOINTS + 1) * model
-    kept = [one for one in (recipe.distill, recipe.cut) if one and one.teacher_signal != "live"]
-    for section in kept:
+    return found | _signals(recipe, facts, counted)
+
+
+def _signals(recipe: Recipe, facts: Facts, counted: Tokens) -> dict[str, int]:
+    """Bytes of the teacher's signals on disk."""
+    assert facts.teacher and facts.data
+    wanted: dict[str, tuple[DistillSection, int]] = {"distill": (recipe.distill, counted.rows)}
+    if recipe.cut:
+        wanted["cut"] = recipe.cut, counted.rows
+    if "corrected" in recipe.controls:
+        corrected = sum(_corrected_lengths(recipe, facts.data))
+        wanted["control_corrected"] = recipe.distill, corrected
+    found = {}
+    for name, (section, tokens) in wanted.items():
         hidden = section.teacher_signal == "hidden"
         numbers = facts.teacher.width if hidden else 2 * section.top_k + 1
-        name = f"the teacher's signal for {'cut' if section is recipe.cut else 'distill'}"
-        found[name] = 4 * numbers * counted.rows
+        if section.teacher_signal != "live":
+            found[f"the teacher's signal for {name}"] = 4 * numbers * tokens
     return found
 
 
@@ -217,10 +230,27 @@ def rows_trained(section: TrainSection, rows: float) -> float:
     return float(section.max_steps * per_step)
 
 
+def rows_distilled(section: DistillSection, recipe: Recipe, prompts: int) -> int:
+    """Rows to distil on, of so many prompts, if none is left out."""
+    if section.completions.source != "rollouts":
+        return prompts
+    return min(prompts, recipe.rollouts.limit or prompts) * recipe.rollouts.num_samples
+
+
+def _corrected_lengths(recipe: Recipe, data: DataFacts) -> list[int]:
+    """Tokens of each prompt with a completion of the rollouts, at the most."""
+    section, rollouts = recipe.distill, recipe.rollouts
+    rolled = [len(one.prompt_ids) for one in data.prompts[: rollouts.limit]]
+    longest = [min(section.max_length, one + rollouts.max_new_tokens) for one in rolled]
+    return longest * rollouts.num_samples
+
+
 def _row_lengths(recipe: Recipe, data: DataFacts, renderer: Renderer) -> list[int]:
     """Tokens of each row to distil on."""
-    section = recipe.distill
-    drawn = section.completions.max_new_tokens or recipe.rollouts.max_new_tokens
+    section, rollouts = recipe.distill, recipe.rollouts
+    drawn = section.completions.max_new_tokens or rollouts.max_new_tokens
+    if section.completions.source == "rollouts":
+        return _corrected_lengths(recipe, data)
     if section.completions.source == "teacher" or section.completions.student_share == 1:
         return [min(section.max_length, length + drawn) for length in data.lengths]
     return [
@@ -231,7 +261,7 @@ def _row_lengths(recipe: Recipe, data: DataFacts, renderer: Renderer) -> list[in
 
 
 def models_evaluated(recipe: Recipe) -> int:
-    return 3 + recipe.control
+    return len(models_of(recipe.controls))
 
 
 def _longest(recipe: Recipe, name: str) -> int:

@@ -1,7 +1,8 @@
 """What one of each costs by the limits of a device.
 
-Letters in the formulas: W weights that a token is multiplied with, L layers, H width, n tokens that
-a token attends to, B rows of a batch, b bytes of a number, C keys and values of a token.
+Letters in the formulas: W weights that a token is multiplied with, L layers, H width of attention,
+n tokens that a token attends to, B rows of a batch, b bytes of a number, C keys and values of a
+token. Of a mixture of experts W is what a token takes; a step reads all of them.
 """
 
 import math
@@ -44,7 +45,8 @@ def forward(model: ModelFacts, tokens: float, seen: float) -> float:
     A weight is a multiplication and an addition; attention multiplies each query with n keys and
     its weights with n values.
     """
-    return tokens * (2 * model.multiplied + 4 * model.layers * model.width * seen)
+    weights = model.body + model.head
+    return tokens * (2 * weights + 4 * model.layers * model.attention_width * seen)
 
 
 def step_seconds(

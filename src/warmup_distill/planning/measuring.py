@@ -34,7 +34,7 @@ from warmup_distill.stages.session import Session
 from warmup_distill.store.environment import device_memory
 from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.training.base import GloballyNormalizedTrainer
-from warmup_distill.training.data import completion_rows, reference_rows
+from warmup_distill.training.data import completion_rows, corrected, reference_rows
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.fit import training_arguments
 from warmup_distill.training.warmup import WarmupTrainer
@@ -185,8 +185,11 @@ def _rows(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """References to distil on, or where the recipe draws completions, those just drawn."""
     section = session.recipe.distill
+    if section.completions.source == "rollouts":
+        found, _ = corrected(rolled, rollouts, session.tokenizer, right=False)
+        return completion_rows(rolled, found, section.max_length)
     if section.completions.source == "teacher" or section.completions.student_share == 1:
-        drawn = {one.prompt_id: one.completion_ids for one in rollouts}
+        drawn = {one.prompt_id: [one.completion_ids] for one in rollouts}
         return completion_rows(rolled, drawn, section.max_length)
     some = _spread(prompts, STEPS * section.per_device_train_batch_size)
     return reference_rows(some, session.renderer, section.max_length)

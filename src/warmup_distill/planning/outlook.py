@@ -77,17 +77,19 @@ class Outlook:
 
     def tokens(self) -> dict[str, float]:
         """Of each stage."""
-        return totals(self.recipe, self.facts, limits.tokens(self.lengths))
+        return totals(self.recipe, self.facts, limits.tokens(self.lengths), self.lengths)
 
     def operations(self) -> dict[str, float]:
         """Of each stage."""
         counted = limits.operations(self.recipe, self.facts, self.lengths)
-        return totals(self.recipe, self.facts, counted)
+        return totals(self.recipe, self.facts, counted, self.lengths)
 
     @cached_property
     def pieces(self) -> dict[str, list[Piece]]:
         """Of each stage, in seconds of one worker; in tokens where nothing says how long."""
-        return work(self.recipe, self.facts, self.costs or limits.tokens(self.lengths))
+        return work(
+            self.recipe, self.facts, self.costs or limits.tokens(self.lengths), self.lengths
+        )
 
     def stages(self, workers: int) -> dict[str, list[Dispatched]]:
         """What becomes of the pieces of each stage if nothing goes wrong."""

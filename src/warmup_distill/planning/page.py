@@ -55,7 +55,9 @@ def plan(
         found = None
         if measured and not facts.problems:
             found = facts.attempt(lambda: measure(recipe, folder, facts))
-            lines += _times(totals(recipe, facts, found.costs), recipe) if found else []
+            lines += (
+                _times(totals(recipe, facts, found.costs, found.lengths), recipe) if found else []
+            )
         elif not measured and not recipe.cluster:
             lines += ["time       add --measure: loads the weights and times a few prompts"]
         if recipe.cluster:

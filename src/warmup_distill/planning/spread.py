@@ -19,6 +19,7 @@ from warmup_distill.planning.work import Parts, Piece, Steps
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.batches import most_processes
 from warmup_distill.recipe.cluster import MOST_WORKERS, ClusterSection
+from warmup_distill.recipe.controls import stages_of
 from warmup_distill.recipe.training import TrainSection
 
 STARTING = 5.0
@@ -70,7 +71,9 @@ def terms(
     )
     taught = student + (0 if recipe.distill.objective == "sft" else teacher)
     sections: dict[str, TrainSection] = {"warmup": recipe.warmup, "distill": recipe.distill}
-    sections |= {"control": recipe.distill} | ({"cut": recipe.cut} if recipe.cut else {})
+    controls = stages_of(recipe.controls)
+    sections |= dict.fromkeys(controls, recipe.distill)
+    sections |= {"cut": recipe.cut} if recipe.cut else {}
     trained = {stage: _trained(facts.student, section) for stage, section in sections.items()}
     network = cluster.network_gigabits * 1e9 / 8
     return Terms(
@@ -79,7 +82,7 @@ def terms(
             "rollouts": student + teacher,
             "warmup": student + (teacher if recipe.warmup.watch.prompts else 0),
             "distill": taught,
-            "control": taught,
+            **dict.fromkeys(controls, taught),
             "evaluate": models_evaluated(recipe) * student + teacher,
         },
         gradients={stage: 4 * numbers for stage, numbers in trained.items()},

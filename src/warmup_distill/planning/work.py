@@ -2,12 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from warmup_distill.planning.costs import Costs
-from warmup_distill.planning.estimates import models_evaluated, rows_trained, tokens_at_once
+from warmup_distill.planning.costs import Costs, Lengths
+from warmup_distill.planning.estimates import (
+    models_evaluated,
+    rows_distilled,
+    rows_trained,
+    tokens_at_once,
+)
 from warmup_distill.planning.facts import Facts
+from warmup_distill.planning.limits import operations
 from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.controls import stages_of
 from warmup_distill.recipe.distillation import DistillSection
 from warmup_distill.recipe.training import TrainSection
 from warmup_distill.stages.evaluation import longest
@@ -41,32 +48,99 @@ class Steps:
 Piece = Parts | Steps
 
 
-def totals(recipe: Recipe, facts: Facts, costs: Costs) -> dict[str, float]:
-    """What each stage that runs a model costs, in the unit of the costs."""
+def totals(recipe: Recipe, facts: Facts, costs: Costs, lengths: Lengths) -> dict[str, float]:
+    """What each stage that runs a model costs, in the unit of the costs; arguments as of `work`."""
     return {
         stage: sum(piece.total for piece in pieces)
-        for stage, pieces in work(recipe, facts, costs).items()
+        for stage, pieces in work(recipe, facts, costs, lengths).items()
     }
 
 
-def work(recipe: Recipe, facts: Facts, costs: Costs) -> dict[str, list[Piece]]:
+def work(recipe: Recipe, facts: Facts, costs: Costs, lengths: Lengths) -> dict[str, list[Piece]]:
     """The pieces of each stage that runs a model; a piece begins when the one before it is done.
 
     A teacher's signal that is kept on disk counts as if it was made in every step.
+
+    Args:
+        costs: in any unit.
+        lengths: by which operations are counted, where a control is to take as many.
     """
+    found = _to_distill(recipe, facts, costs)
+    distilling = found["distill"][-1]
+    assert isinstance(distilling, Steps)
+    found |= _controls(recipe, facts, costs, lengths, distilling)
+    found["evaluate"] = _evaluating(recipe, facts, costs)
+    return {stage: some for stage, some in found.items() if sum(one.total for one in some)}
+
+
+def _to_distill(recipe: Recipe, facts: Facts, costs: Costs) -> dict[str, list[Piece]]:
+    """The stages that lead to the student that is warmed up and distilled."""
     healing = recipe.cut if recipe.cut and recipe.cut.heal else None
-    distilling = _distilling(recipe.distill, facts, costs)
-    found: dict[str, list[Piece]] = {
-        "cut": [*_taught(healing, recipe, facts, costs), _distilling(healing, facts, costs)]
+    return {
+        "cut": [*_taught(healing, recipe, facts, costs), _distilling(healing, recipe, facts, costs)]
         if healing
         else [],
         "rollouts": [_rolling_out(recipe, facts, costs)],
         "warmup": _warming_up(recipe, facts, costs),
-        "distill": [*_taught(recipe.distill, recipe, facts, costs), distilling],
-        "control": [distilling] if recipe.control else [],  # with the same teacher's completions
-        "evaluate": _evaluating(recipe, facts, costs),
+        "distill": [
+            *_taught(recipe.distill, recipe, facts, costs),
+            _distilling(recipe.distill, recipe, facts, costs),
+        ],
     }
-    return {stage: some for stage, some in found.items() if sum(one.total for one in some)}
+
+
+def _controls(
+    recipe: Recipe, facts: Facts, costs: Costs, lengths: Lengths, distilling: Steps
+) -> dict[str, list[Piece]]:
+    """The stages of the controls; those that distil have the same teacher's completions.
+
+    Args:
+        distilling: the steps of the student that is warmed up.
+    """
+    asked = stages_of(recipe.controls)
+    pieces: dict[str, list[Piece]] = {stage: [distilling] for stage in asked}
+    if not {"control_compute", "cold_start"}.intersection(asked):
+        return pieces
+    counted = operations(recipe, facts, lengths)
+    budget = _warmup_adds(recipe, _to_distill(recipe, facts, counted))
+    times = 1 + budget / _distilling(recipe.distill, recipe, facts, counted).total
+    longer = replace(
+        distilling, count=round(distilling.count * times), total=distilling.total * times
+    )
+    others: dict[str, list[Piece]] = {
+        "control_compute": [longer],
+        "cold_start": _starting_cold(recipe, facts, costs, lengths, budget),
+    }
+    return {stage: others.get(stage, some) for stage, some in pieces.items()}
+
+
+def _warmup_adds(recipe: Recipe, found: dict[str, list[Piece]]) -> float:
+    """What the warm-up adds to a distillation, which may need the rollouts without it too."""
+    rolled = recipe.distill.completions.source == "rollouts"
+    stages = ["warmup"] if rolled else ["rollouts", "warmup"]
+    return sum(piece.total for stage in stages for piece in found[stage])
+
+
+def _starting_cold(
+    recipe: Recipe, facts: Facts, costs: Costs, lengths: Lengths, budget: float
+) -> list[Piece]:
+    """The teacher's completions for half of the operations or less, and steps for the others."""
+    assert facts.data
+    if not budget:
+        return []
+    settings = recipe.rollouts
+    alone = recipe.distill.model_copy(update={"objective": "sft"})
+    counted = operations(recipe, facts, lengths)
+    row = operations(recipe.model_copy(update={"distill": alone}), facts, lengths).row
+    prompts = [len(prompt.prompt_ids) for prompt in facts.data.prompts[: settings.limit]]
+    draw = counted.teaching * len(prompts)
+    times = min(settings.num_samples, max(1, math.ceil(budget / 2 / draw)))
+    left = max(0.0, budget - times * draw)
+    batches = _batches(
+        prompts, settings.max_new_tokens, tokens_at_once(settings.batch_tokens, recipe, facts)
+    )
+    drawn = Parts(costs=[costs.teaching * size for size in batches] * times)
+    return [drawn, _steps(alone, left / row, costs.row * row / counted.row)]
 
 
 def _rolling_out(recipe: Recipe, facts: Facts, costs: Costs) -> Parts:
@@ -91,13 +165,17 @@ def _warming_up(recipe: Recipe, facts: Facts, costs: Costs) -> list[Piece]:
     return [steps, Parts(costs=[(costs.drawing + costs.checking) * examined])]
 
 
-def _distilling(section: DistillSection, facts: Facts, costs: Costs) -> Steps:
+def _distilling(section: DistillSection, recipe: Recipe, facts: Facts, costs: Costs) -> Steps:
     """The steps, and what the student draws for them."""
     assert facts.data
+    rows = rows_distilled(section, recipe, len(facts.data.prompts))
+    trained = rows_trained(section, rows)
+    return _steps(section, trained, costs.row + costs.drawing * _drawn_share(section))
+
+
+def _drawn_share(section: DistillSection) -> float:
     completions = section.completions
-    share = completions.adaptive.start if completions.adaptive else completions.student_share
-    trained = rows_trained(section, len(facts.data.prompts))
-    return _steps(section, trained, costs.row + costs.drawing * share)
+    return completions.adaptive.start if completions.adaptive else completions.student_share
 
 
 def _steps(section: TrainSection, trained: float, row: float) -> Steps:

@@ -81,7 +81,7 @@ class AdaptiveSection(Section):
     tolerance: float = Field(0.1, ge=0, json_schema_extra=unit("nats per token"))
     """φ rises when the validation loss is at least so far above the one at its last rise."""
     validation_rows: int = Field(64, ge=1, json_schema_extra=unit("rows"))
-    """References held out for the validation loss, the last ones of the data."""
+    """Rows held out for the validation loss, the last ones of the data."""
     validation_steps: int = Field(50, ge=1, json_schema_extra=unit("steps"))
     """Optimizer steps between two validations."""
     replay: Literal["decreasing", "constant", "increasing"] = "decreasing"
@@ -91,10 +91,17 @@ class AdaptiveSection(Section):
 
 
 class CompletionsSection(Section):
-    """What the student is distilled on: references, the teacher's completions, or its own."""
+    """What the student is distilled on: references, completions of the teacher, corrected ones of
+    the rollouts, or the student's own."""
 
-    source: Literal["references", "teacher"] = "references"
-    """`teacher`: one completion per prompt, drawn from the teacher before the training starts."""
+    source: Literal["references", "teacher", "rollouts"] = "references"
+    """`teacher`: one completion per prompt, drawn from the teacher before the training starts.
+    `rollouts`: the student's completions of the rollouts, corrected: up to the mismatch its own and
+    from there the teacher's, or all its own where nothing mismatches; N for each prompt that was
+    rolled out, and nothing more to compute."""
+    verifier: Literal["right"] | None = None
+    """`rollouts`, for prompts with an answer: leave out completions that are wrong; the manifest
+    counts them."""
     student_share: float = Field(0.0, ge=0, le=1, json_schema_extra=unit("share"))
     """λ: share of passes on completions that the student draws at that moment; 1 is on-policy."""
     adaptive: AdaptiveSection | None = None
@@ -116,8 +123,15 @@ class CompletionsSection(Section):
         drawn = self.from_student or self.source == "teacher"
         if not drawn and (self.temperature != 1 or self.max_new_tokens is not None):
             raise ValueError(
-                "`temperature` and `max_new_tokens` have no effect on references: set "
+                f"`temperature` and `max_new_tokens` have no effect on {self.source}: set "
                 "`source: teacher`, `student_share` or `adaptive`"
+            )
+        if self.verifier and self.source != "rollouts":
+            raise ValueError("`verifier` has no effect without `source: rollouts`")
+        if self.source == "rollouts" and self.student_share == 1:
+            raise ValueError(
+                "`source: rollouts` has no effect where `student_share` is 1: the student "
+                "completes every prompt itself"
             )
         return self
 
@@ -142,7 +156,7 @@ class DistillSection(TrainSection):
     """Multiply the divergence by temperature², as DistillKit and axolotl do; most do not."""
     completions: CompletionsSection = CompletionsSection()
     max_length: int = Field(1024, ge=2, json_schema_extra=unit("tokens"))
-    """Prompt and reference; a longer reference is cut and then has no end-of-sequence."""
+    """Prompt and completion; a longer one is cut and then has no end-of-sequence."""
     teacher_signal: Literal["live", "hidden", "top_k"] = "live"
     """Run the teacher in every step, or once: keep its hidden states (exact) or its top-k."""
     top_k: int = Field(64, ge=1, json_schema_extra=unit("tokens"))
@@ -198,6 +212,15 @@ class CutSection(DistillSection):
     """Which layers stay, counted from 0, in ascending order, such as [0, 1, 2, 15, 28, 29]."""
     heal: bool = True
     """Distil the cut model with this section's settings before it counts as the student."""
+
+    @model_validator(mode="after")
+    def _comes_before_the_rollouts(self) -> Self:
+        if self.completions.source == "rollouts":
+            raise ValueError(
+                "`completions.source: rollouts` is for `distill` alone: there are no rollouts "
+                "before there is a student"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:

@@ -11,12 +11,15 @@ from warmup_distill.engines.drawing import forget
 from warmup_distill.engines.fitting import Texts
 from warmup_distill.engines.progress import Progress
 from warmup_distill.errors import DataError
+from warmup_distill.ledger.costs import costs
+from warmup_distill.ledger.counting import of_predictions
 from warmup_distill.models.holding import ModelRef
 from warmup_distill.recipe import Benchmark, Recipe
+from warmup_distill.recipe.controls import models_of
 from warmup_distill.records import Prediction, Prompt
 from warmup_distill.stages.evaluation import Subject, ask_all, longest
 from warmup_distill.stages.session import Session
-from warmup_distill.store.artifacts import read_notes, write_json, write_records
+from warmup_distill.store.artifacts import read_notes, read_records, write_json, write_records
 from warmup_distill.store.fingerprints import digest
 from warmup_distill.store.hashing import sha256
 from warmup_distill.store.removing import remove_empty
@@ -31,10 +34,8 @@ Benchmarks = Sequence[tuple[Benchmark, list[Prompt]]]
 def evaluate_models(session: Session) -> dict[str, int]:
     """Write evaluate/<model>/ for every model of the run and return the counts."""
     recipe = session.recipe
-    models = {"student": session.student_name, "warmup": str(session.folder / "warmup")}
-    if recipe.control:
-        models["control"] = str(session.folder / "control")
-    models["distill"] = str(session.folder / "distill")
+    models = {name: str(session.folder / name) for name in models_of(recipe.controls)}
+    models["student"] = session.student_name
     benchmarks = [(b, read_benchmark(session, b)) for b in recipe.evaluate.benchmarks]
     most = sum(_most_tokens(recipe, benchmark, len(prompts)) for benchmark, prompts in benchmarks)
     folders = {name: session.folder / "evaluate" / name for name in models}
@@ -55,11 +56,26 @@ def evaluate_models(session: Session) -> dict[str, int]:
         some = [one for (owner, _), one in zip(asked, answered, strict=True) if owner == name]
         _write_results(some, folders[name], name, benchmarks, questions[name])
         leave_if_asked()
+    _charge(session, folders, benchmarks)
     for folder in folders.values():
         forget((folder / "drawn").glob("*/*"))
         remove_empty([folder / "drawn"])
     each = (1 + recipe.evaluate.samples) * sum(len(prompts) for _, prompts in benchmarks)
     return {"models": len(models), "completions": len(models) * each}
+
+
+def _charge(session: Session, folders: Mapping[str, Path], benchmarks: Benchmarks) -> None:
+    """Write down what the evaluation cost, from the predictions of all models."""
+    lengths = {
+        (benchmark.name, one.prompt_id): len(one.prompt_ids)
+        for benchmark, prompts in benchmarks
+        for one in prompts
+    }
+    found = (
+        one for folder in folders.values() for one in read_records(folder / PREDICTIONS, Prediction)
+    )
+    passes = of_predictions(lengths, found, session.apart)
+    session.charge("evaluate", costs(passes, session.sizes))
 
 
 def _ask(

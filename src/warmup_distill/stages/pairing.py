@@ -111,7 +111,7 @@ def select_pairs(
 def _candidate(rollout: Rollout, prompt: Prompt, tokenizer: Any) -> Candidate:
     index = rollout.mismatch_index
     assert index is not None and rollout.continuation_ids and rollout.continuation_ref_logprobs
-    chosen_ids = [*rollout.completion_ids[:index], *rollout.continuation_ids]
+    chosen_ids = rollout.corrected_ids
     assert chosen_ids[index] != rollout.completion_ids[index]
     pair = Pair(
         prompt_id=rollout.prompt_id,

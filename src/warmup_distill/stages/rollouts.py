@@ -18,6 +18,7 @@ from warmup_distill.errors import NumbersError, RunError
 from warmup_distill.models.holding import Held
 from warmup_distill.recipe import RolloutsSection
 from warmup_distill.records import Check, Prompt, Rollout, Sample
+from warmup_distill.stages.charging import charge_rollouts
 from warmup_distill.stages.models_ahead import expected_path
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import (
@@ -58,7 +59,7 @@ class Part:
             return None
         drawn: dict[str, list[Sample]] = {}
         for rollout in read_records(self.path, Rollout):
-            drawn.setdefault(rollout.prompt_id, []).append(_sample(rollout))
+            drawn.setdefault(rollout.prompt_id, []).append(rollout.sample)
         return [drawn[prompt.prompt_id] for prompt in self.prompts]
 
 
@@ -69,6 +70,7 @@ def write_rollouts(session: Session) -> dict[str, Any]:
     waiting = [part for part in parts if not part.is_current]
     paths = _roll_out_all(session, waiting) if waiting else _expected_paths(session)
     rollouts = [rollout for part in parts for rollout in read_records(part.path, Rollout)]
+    charge_rollouts(session, [prompt for part in parts for prompt in part.prompts], rollouts)
     servers = read_notes(parts[-1].path).get(SERVERS) if parts else None
     return {
         "rollouts": len(rollouts),
@@ -288,12 +290,5 @@ def _rollout(prompt_id: str, sample_index: int, sample: Sample, check: Check) ->
         continuation_ref_logprobs=check.continuation_ref_logprobs,
         finish_reason=sample.finish_reason,
         continuation_finish_reason=ending.finish_reason if ending else None,
-    )
-
-
-def _sample(rollout: Rollout) -> Sample:
-    return Sample(
-        ids=rollout.completion_ids,
-        logprobs=rollout.student_logprobs,
-        finish_reason=rollout.finish_reason,
+        scored=check.scored,
     )

@@ -18,6 +18,10 @@ def require_rows(session: Session, prompts: Sequence[Prompt]) -> None:
     """
     recipe = session.recipe
     _require_rows(session, "distill", recipe.distill, prompts)
+    if {"cold_start", "corrected"}.intersection(recipe.controls):
+        rolled = recipe.distill.completions.model_copy(update={"source": "rollouts"})
+        section = recipe.distill.model_copy(update={"completions": rolled})
+        _require_rows(session, "distill", section, prompts)
     if recipe.cut and recipe.cut.heal:
         _require_rows(session, "cut", recipe.cut, prompts)
 
@@ -25,8 +29,11 @@ def require_rows(session: Session, prompts: Sequence[Prompt]) -> None:
 def _require_rows(
     session: Session, name: str, section: DistillSection, prompts: Sequence[Prompt]
 ) -> None:
+    settings, times = session.recipe.rollouts, 1
+    if section.completions.source == "rollouts":
+        prompts, times = prompts[: settings.limit], settings.num_samples
     rows = known_rows(section, prompts, session.renderer)
-    require_rows_to_train(section, len(rows))
+    require_rows_to_train(section, times * len(rows))
     context = session.context
     longest = max(len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows)
     if longest > context:

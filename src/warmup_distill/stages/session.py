@@ -1,6 +1,6 @@
 """What the stages of one run share in memory: its folder, its recipe, and models loaded once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,10 +11,14 @@ from transformers import PreTrainedModel
 
 from warmup_distill.cluster.places import Here, Place
 from warmup_distill.engines.batching import Batching, Chosen
-from warmup_distill.engines.fitting import Texts, choose, choose_row
+from warmup_distill.engines.fitting import Texts, choose, choose_row, sizes_named
+from warmup_distill.engines.paths import path_ahead
+from warmup_distill.ledger.costs import Cost
+from warmup_distill.ledger.counting import Role
 from warmup_distill.models.chat import require_same_rendering
 from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.loading import (
+    causal_config,
     context_of,
     dtype_named,
     identity,
@@ -24,6 +28,8 @@ from warmup_distill.models.loading import (
     locate,
 )
 from warmup_distill.models.renderer import Renderer
+from warmup_distill.models.saving import save_model
+from warmup_distill.models.sizes import Sizes
 from warmup_distill.models.vocabulary import Vocabulary, shared_vocabulary
 from warmup_distill.models.weights import stored_dtype
 from warmup_distill.recipe import Recipe, TrainSection
@@ -136,6 +142,35 @@ class Session:
         shared = holders(self.recipe, section)
         choosing = partial(choose_row, section, self.place, self.ref(start), others, shared)
         return self._settled(stage, "row_tokens", section.row_tokens, choosing).chosen.tokens
+
+    @cached_property
+    def sizes(self) -> dict[Role, Sizes]:
+        """Of student and teacher; the student must be there, if it was cut."""
+        return {role: sizes_named(name) for role, name in self._models.items()}
+
+    @cached_property
+    def apart(self) -> frozenset[Role]:
+        """The models that share nothing between sequences: those that take the plain path."""
+        paths = {role: path_ahead(causal_config(name)) for role, name in self._models.items()}
+        return frozenset(role for role, path in paths.items() if path and path.why is not None)
+
+    @property
+    def _models(self) -> dict[Role, str]:
+        return {"student": self.student_name, "teacher": self.recipe.teacher}
+
+    def save(self, model: PreTrainedModel, stage: str) -> None:
+        """Write a model to the folder of a stage."""
+        kept = self.vocabulary, self.saved_dtype
+        save_model(model, self.tokenizer, self.folder / stage, *kept)
+
+    def charge(self, stage: str, costs: Iterable[Cost], uses: Iterable[str] = ()) -> None:
+        """Write down in the manifest what a stage cost, and the stages that it goes on from."""
+        Manifest(self.folder).charge(stage, map(asdict, costs), uses)
+
+    @property
+    def student_stages(self) -> list[str]:
+        """The stages that made the student that the warm-up begins with."""
+        return ["cut"] if self.recipe.cut else []
 
     def _settled(
         self, stage: str, name: str, asked: TokenCount, choosing: Callable[[], Chosen]

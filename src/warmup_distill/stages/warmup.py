@@ -9,13 +9,16 @@ from warmup_distill.engines.fitting import Texts
 from warmup_distill.engines.progress import StepProgress
 from warmup_distill.models.holding import Held, ModelRef
 from warmup_distill.models.loading import load_model
-from warmup_distill.models.saving import save_model
 from warmup_distill.records import Pair, Prompt, Rollout
+from warmup_distill.stages.charging import charge_training
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import read_parts
 from warmup_distill.training.fit import fit, scratch_of
 from warmup_distill.training.warmup import COLUMNS, WarmupTrainer, needs_prefix
 from warmup_distill.training.watch import Watched, hold_out
+
+USES = ["rollouts"]
+"""The stages that a warm-up goes on from, as the ledger counts them."""
 
 
 def train_warmup(session: Session) -> dict[str, int]:
@@ -25,9 +28,8 @@ def train_warmup(session: Session) -> dict[str, int]:
     held_out = hold_out(recipe.warmup.watch, prompts, recipe.rollouts.limit)
     rows = _rows(session, {prompt.prompt_id for prompt in held_out})
     if not rows:
-        unchanged = load_model(session.student_name)
-        kept = session.vocabulary, session.saved_dtype
-        save_model(unchanged, session.tokenizer, folder, *kept)
+        session.save(load_model(session.student_name), "warmup")
+        session.charge("warmup", [], USES)
         return {"rows": 0, "steps": 0}
     others = [session.teacher_ref] if held_out else []
     align = partial(
@@ -52,6 +54,7 @@ def train_warmup(session: Session) -> dict[str, int]:
     )
     with StepProgress("warmup") as progress:
         counts = session.place.train(align, scratch_of(folder), progress)
+    counts = charge_training(session, "warmup", counts, USES)
     return counts | {"held_out_prompts": len(held_out)}
 
 
@@ -63,7 +66,7 @@ def _align(
     teacher: ModelRef,
     watching: dict[str, Any] | None,
     **arguments: Any,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """The body of the training, in every process that takes part."""
     loaded = held.take(*([teacher] if watching else []))  # what the rollouts held goes
     watched = Watched(teacher=loaded[0], **watching) if watching else None

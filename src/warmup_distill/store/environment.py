@@ -38,6 +38,11 @@ def _cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
+def device_name() -> str:
+    """The processor, or the accelerator, that models run on."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu_name()
+
+
 def device_memory() -> tuple[str, int | None]:
     """The device that models run on, and its memory in bytes, where the system says."""
     if torch.cuda.is_available():

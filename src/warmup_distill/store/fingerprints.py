@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from warmup_distill.errors import RunError
-from warmup_distill.recipe import Recipe
+from warmup_distill.recipe import Recipe, controls
 from warmup_distill.recipe.engine import EngineSection
 from warmup_distill.store.hashing import sha256
 
@@ -21,9 +21,14 @@ FREE = frozenset(
 )  # fmt: skip
 """Fields that change how fast or how safely a run goes, not what comes out."""
 
+LATER = frozenset({"cut.completions.verifier", "distill.completions.verifier"})
+"""Fields that earlier versions did not have, and that say nothing where they are absent."""
+
 MODELS = ("teacher", "student", "pairs.reward_model")
 """Fields that name a model, whose files a fingerprint is of too."""
 
+DISTILLATIONS = ("distill", "control", "control_compute", "control_cold_start")
+"""Stages that distil on what the section `distill` says."""
 
 UNREAD = frozenset({"README.md", "trainer_log.jsonl", "watch.json"})
 """Files in a model folder that no loader reads: its card, and how it was trained."""
@@ -37,6 +42,9 @@ class Needs:
     stages: tuple[str, ...] = ()
 
 
+DISTILLED = ("seed", "dtype", "teacher_dtype", "distill", "rollouts.max_new_tokens")
+"""What every distillation of a student reads."""
+
 NEEDS = {
     "prompts": Needs(fields=("teacher", "student", "prompts", "rollouts.max_new_tokens")),
     "cut": Needs(fields=("seed", "dtype", "teacher_dtype", "cut"), stages=("prompts",)),
@@ -46,13 +54,17 @@ NEEDS = {
     "pairs": Needs(fields=("pairs",), stages=("rollouts",)),
     "warmup": Needs(fields=("seed", "dtype", "teacher_dtype", "warmup"), stages=("pairs",)),
     "distill": Needs(
-        fields=("seed", "dtype", "teacher_dtype", "distill", "rollouts.max_new_tokens"),
+        fields=DISTILLED,
         stages=("prompts", "warmup"),
     ),
     "control": Needs(
-        fields=("seed", "dtype", "teacher_dtype", "distill", "rollouts.max_new_tokens"),
+        fields=DISTILLED,
         stages=("prompts", "cut"),
     ),
+    "control_compute": Needs(fields=DISTILLED, stages=("prompts", "cut", "distill")),
+    "cold_start": Needs(fields=DISTILLED, stages=("prompts", "cut", "distill")),
+    "control_cold_start": Needs(fields=DISTILLED, stages=("prompts", "cold_start")),
+    "control_corrected": Needs(fields=DISTILLED, stages=("prompts", "cut", "rollouts")),
     "evaluate": Needs(
         fields=("seed", "dtype", "teacher_dtype", "evaluate", "rollouts.margin_threshold",
                 "rollouts.max_new_tokens", "prompts.format", "prompts.system",
@@ -62,6 +74,17 @@ NEEDS = {
     "report": Needs(fields=("report",), stages=("rollouts", "pairs", "evaluate")),
 }  # fmt: skip
 """Every stage, in order."""
+
+
+def read_by(stage: str, recipe: Recipe) -> tuple[str, ...]:
+    """The stages whose work a stage reads, as this recipe has it."""
+    found = NEEDS[stage].stages
+    if stage in DISTILLATIONS and recipe.distill.completions.source == "rollouts":
+        found = (*found, "rollouts")
+    if stage == "evaluate":
+        asked = (one for one in controls.stages_of(recipe.controls) if one not in found)
+        found = (*found, *asked)
+    return found
 
 
 def contents(recipe: Recipe, identity: Callable[[str], str]) -> dict[str, str | None]:
@@ -90,7 +113,7 @@ def fingerprints(recipe: Recipe, known: Mapping[str, str | None]) -> dict[str, s
         facts = {
             "fields": {field: _at(values, field) for field in needs.fields},
             "contents": {name: known[name] for name in names},
-            "stages": [found[name] for name in needs.stages],
+            "stages": [found[name] for name in read_by(stage, recipe)],
         }
         found[stage] = digest(facts)
     return found
@@ -108,21 +131,22 @@ def changed_fields(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
     return {key: (old.get(key), new.get(key)) for key in keys}
 
 
-def readers(keys: Iterable[str]) -> list[str]:
+def readers(keys: Iterable[str], recipe: Recipe) -> list[str]:
     """The stages that read one of these fields, and those that follow them."""
     changed = tuple(keys)
-    return following(
+    reading = [
         stage
         for stage, needs in NEEDS.items()
         if any(f"{key}.".startswith(f"{field}.") for key in changed for field in needs.fields)
-    )
+    ]
+    return following(reading, recipe)
 
 
-def following(stages: Iterable[str]) -> list[str]:
+def following(stages: Iterable[str], recipe: Recipe) -> list[str]:
     """Some stages and all that come after them, in order."""
     found = set(stages)
-    for stage, needs in NEEDS.items():
-        if found.intersection(needs.stages):
+    for stage in NEEDS:
+        if found.intersection(read_by(stage, recipe)):
             found.add(stage)
     return [stage for stage in NEEDS if stage in found]
 
@@ -156,7 +180,8 @@ def _inside(folder: Path) -> list[Path]:
 def _at(values: dict[str, Any], field: str) -> Any:
     found = _value(values, field)
     flat = _flat(found, field)
-    return {key: value for key, value in flat.items() if key not in FREE}
+    left_out = FREE | {key for key in LATER if flat.get(key) is None}
+    return {key: value for key, value in flat.items() if key not in left_out}
 
 
 def _value(values: Any, field: str) -> Any:

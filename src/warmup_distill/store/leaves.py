@@ -7,6 +7,7 @@ from pathlib import Path
 
 from warmup_distill.errors import RunError
 from warmup_distill.recipe import Recipe
+from warmup_distill.recipe.controls import MODELS
 from warmup_distill.store.artifacts import PART
 from warmup_distill.store.fingerprints import NEEDS
 from warmup_distill.store.removing import remove_empty, remove_files, sweep
@@ -49,7 +50,7 @@ def _pattern(stage: str, recipe: Recipe) -> str:
         return r"(index\.html|report\.json)"
     if stage == "evaluate":
         names = "|".join(re.escape(one.name) for one in recipe.evaluate.benchmarks)
-        return rf"(student|warmup|control|distill)/(predictions\.parquet|({names})\.json)"
+        return rf"({'|'.join(MODELS)})/(predictions\.parquet|({names})\.json)"
     return _MODEL
 
 

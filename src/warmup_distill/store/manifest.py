@@ -5,7 +5,7 @@ hash of each of its files, after them. What is to be done again is stale until i
 are named there until they are removed, and no others are.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.reading import load_recipe
 from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.store.checking import faults, is_recorded, listed, recorded, require_no_strays
-from warmup_distill.store.environment import describe_environment
+from warmup_distill.store.environment import describe_environment, device_name
 from warmup_distill.store.leaves import (
     MANIFEST,
     RECIPE,
@@ -79,6 +79,17 @@ class Manifest:
             manifest["stages"][stage].setdefault("settled", {})[name] = value
             write_json(self.path, manifest)
 
+    def charge(self, stage: str, cost: Iterable[Mapping[str, Any]], uses: Iterable[str]) -> None:
+        """Keep what a stage that was begun has cost, as `ledger` has it.
+
+        Args:
+            uses: stages whose work it goes on from.
+        """
+        manifest = self.read()
+        if stage in manifest["stages"]:
+            manifest["stages"][stage] |= {"cost": list(cost), "uses": list(uses)}
+            write_json(self.path, manifest)
+
     def noted(self, stage: str, name: str) -> Any:
         """What `note` has kept, or None."""
         return self.entries.get(stage, {}).get("settled", {}).get(name)
@@ -90,10 +101,11 @@ class Manifest:
         manifest["stages"][stage] = {
             "state": "complete",
             "seconds": round(seconds, 2),
+            "device": device_name(),
             "counts": counts,
             "fingerprint": fingerprint,
             "files": self.files(stage, load_recipe(self.folder / RECIPE)),
-            **({"settled": entry["settled"]} if "settled" in entry else {}),
+            **{name: entry[name] for name in ("cost", "uses", "settled") if name in entry},
         }
         write_json(self.path, manifest)
         clear_checkpoints(self.folder, stage)

@@ -114,15 +114,21 @@ def review_run(
     manifest = Manifest(folder)
     changed = changed_fields(load_recipe(folder / RECIPE), recipe)
     former = is_former(manifest.read())
-    stale = readers(changed) if former else _other(manifest.entries, known)
+    stale = readers(changed, recipe) if former else _other(manifest.entries, known)
     damaged = {stage: lines for stage, lines in manifest.faults(stages).items() if lines}
-    redone = {*stale, *following(damaged)}.intersection(manifest.entries)
+    uncounted = _uncounted(manifest.entries, recipe)
+    redone = {*stale, *following([*damaged, *uncounted], recipe)}.intersection(manifest.entries)
     differences = [f"{key}: {brief(there)} there, {brief(here)} here"
                    for key, (there, here) in changed.items()]  # fmt: skip
     if redone.intersection(stale) and not changed:
         before = manifest.contents
         others = [name for name in contents if before.get(name) != contents[name]]
         differences = [f"the content of a data file or a model: {', '.join(others)}"]
+    if uncounted:
+        differences.append(
+            f"what {', '.join(uncounted)} cost: an earlier version did not count it, and a control "
+            "is to cost as much"
+        )
     return Review(
         differences=differences,
         faults=[line for lines in damaged.values() for line in lines],
@@ -138,6 +144,14 @@ def _other(entries: Entries, known: Mapping[str, str]) -> list[str]:
         if entries.get(stage, {}).get("state", "stale") != "stale"
         and entries[stage].get("fingerprint") != fingerprint
     ]
+
+
+def _uncounted(entries: Entries, recipe: Recipe) -> list[str]:
+    """Stages that do not say what they cost, of those that a control asks."""
+    if not {"compute", "cold_start"}.intersection(recipe.controls):
+        return []
+    asked = ("cut", "rollouts", "warmup", "distill")
+    return [one for one in asked if is_complete(entries, one) and "cost" not in entries[one]]
 
 
 def _require_before(stages: Sequence[str], redone: Sequence[str]) -> None:

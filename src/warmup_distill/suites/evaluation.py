@@ -26,6 +26,7 @@ from warmup_distill.models.loading import (
 from warmup_distill.models.vocabulary import shared_vocabulary
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.cluster import ClusterSection
+from warmup_distill.recipe.controls import MODELS
 from warmup_distill.recipe.reading import load_recipe
 from warmup_distill.recipe.section import TokenCount
 from warmup_distill.store.artifacts import read_json, write_json
@@ -121,7 +122,7 @@ def evaluate_run(run: Path, question: Question) -> list[Path]:
 def _models(run: Path) -> dict[str, str]:
     """Teacher, student, and the run's own models: those of complete stages as they left them."""
     recipe, manifest = load_recipe(run / "recipe.yaml"), Manifest(run)
-    stages = ("cut", "warmup", "control", "distill")
+    stages = ("cut", *MODELS[1:])
     made = [stage for stage in stages if (run / stage / "config.json").is_file()]
     manifest.require_intact([stage for stage in stages if manifest.complete(stage)])
     found = {"teacher": recipe.teacher} | ({} if recipe.cut else {"student": recipe.student})

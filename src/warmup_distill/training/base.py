@@ -16,6 +16,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from warmup_distill.engines.paths import packed_model
 from warmup_distill.errors import NumbersError
+from warmup_distill.ledger.passes import Pass
+from warmup_distill.ledger.ran import Ran
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.training.adapters import with_adapters
@@ -34,6 +36,7 @@ from warmup_distill.training.ranks import gathered
 from warmup_distill.training.repeatable import repeatable
 from warmup_distill.training.shares import shared_out
 from warmup_distill.training.validation import means_of, validate_rows
+from warmup_distill.tree.attention import Layout
 from warmup_distill.tree.inside import inside
 
 OWN_STATE = "own_state.json"
@@ -90,6 +93,7 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         self.policy = packed_model(_without_adapters(model), vocabulary)
         self.policy.device = self.args.device  # where FSDP and DeepSpeed will have moved it
         require_as_asked(self)
+        self.ran = Ran()
         self._extra: dict[str, list[float]] = defaultdict(list)
         self.add_callback(FiniteGradients())
 
@@ -111,7 +115,7 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         for number, (row, counts) in enumerate(passes, start=1):
             # What does not count is divided by infinity, and with it the gradient.
             total: Any = num_items_in_batch if counts else math.inf
-            noting = contextlib.nullcontext() if counts else self.noting_apart()
+            noting = contextlib.nullcontext() if counts else self._uncounted()
             waiting = exchanging(self, model, last=number == len(passes))
             with waiting, noting, self.policy.following():
                 losses.append(super().training_step(model, row, total))
@@ -141,6 +145,23 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
     @abc.abstractmethod
     def summed_loss(self, inputs: dict[str, Tensor]) -> Tensor:
         """The loss of `policy` summed over one micro-batch."""
+
+    def predicting(self, inputs: dict[str, Tensor], layout: Layout, *, repeated: int = 0) -> Tensor:
+        """States [N, E] of `policy` that predict each target of a packed row; counted in `ran`.
+
+        Args:
+            repeated: positions whose logits the backward pass computes again.
+        """
+        hidden = self.policy.hidden(inputs["input_ids"], layout)
+        one = pass_over(inputs, layout)
+        if not torch.is_grad_enabled():
+            self.ran.add(scored=one)
+        else:
+            kept = self.args.activation_checkpointing
+            tokens, keys = (one.tokens, one.keys) if kept else (0, 0)
+            again = Pass(tokens=tokens, keys=keys, predictions=repeated)
+            self.ran.add(trained=one, again=again)
+        return hidden[inputs["predictors"]]
 
     def compute_loss(
         self,
@@ -188,11 +209,16 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
 
     def own_state(self) -> dict[str, Any]:
         """What to give to `restore` to go on from here."""
-        return {"extra": dict(self._extra)}
+        return {"extra": dict(self._extra), "ran": self.ran.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `own_state` gave when a checkpoint was written."""
         self._extra.update({name: list(values) for name, values in state["extra"].items()})
+        self.ran.restore(state["ran"])
+
+    def recall(self, checkpoint: Path) -> None:
+        """Take over what a checkpoint has of it."""
+        self.restore(read_json(checkpoint / self._own_state_file))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -202,9 +228,8 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        kept = Path(checkpoint) / self._own_state_file if checkpoint else None
-        if kept and kept.exists():
-            self.restore(read_json(kept))
+        if checkpoint and (Path(checkpoint) / self._own_state_file).exists():
+            self.recall(Path(checkpoint))
 
     @property
     def _own_state_file(self) -> str:
@@ -226,11 +251,28 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         finally:
             self._extra = kept
 
+    @contextlib.contextmanager
+    def _uncounted(self) -> Iterator[None]:
+        """Neither what is noted in the block nor what runs there counts."""
+        before = self.ran.state()
+        with self.noting_apart():
+            yield
+        self.ran.restore(before)
+
     def log(self, logs: dict[str, float], *arguments: Any, **keywords: Any) -> None:
         if "loss" in logs:
             logs |= means_of(gathered(dict(self._extra)))
             self._extra.clear()
         super().log(logs, *arguments, **keywords)
+
+
+def pass_over(row: dict[str, Tensor], layout: Layout) -> Pass:
+    """What a packed row is to the model that runs it."""
+    return Pass(
+        tokens=len(row["input_ids"]),
+        keys=int((layout.positions + 1).sum()),
+        predictions=len(row["targets"]),
+    )
 
 
 def _without_adapters(model: Any) -> PreTrainedModel:

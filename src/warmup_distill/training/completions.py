@@ -10,6 +10,8 @@ from torch import Tensor
 
 from warmup_distill.engines.randomness import keys_of, stream, uniforms
 from warmup_distill.engines.transformers import TransformersEngine
+from warmup_distill.ledger.counting import of_drawn, of_row
+from warmup_distill.ledger.ran import Ran
 from warmup_distill.recipe.distillation import AdaptiveSection
 from warmup_distill.training.ranks import of_first
 from warmup_distill.tree.pack import batches_by_size, pack_completions
@@ -80,6 +82,7 @@ class StudentCompletions:
         settings: how often, and how they are drawn.
         process: number of this process, which draws numbers of its own.
         to_the_end: see `pack_completions`.
+        ran: told of what the student draws and scores.
     """
 
     def __init__(
@@ -89,8 +92,10 @@ class StudentCompletions:
         process: int = 0,
         *,
         to_the_end: bool = False,
+        ran: Ran | None = None,
     ) -> None:
         self.student = student
+        self.ran = ran or Ran()
         self.to_the_end = to_the_end
         self.settings = settings
         self.process = process
@@ -118,6 +123,8 @@ class StudentCompletions:
         if self.adaptive and section and step % section.validation_steps == 0:
             rows = self.settings.validation
             self.adaptive.validated(of_first(lambda: mean_cross_entropy(self.student, rows)))
+            for prompt, completion in self.settings.validation:
+                self.ran.add(scored=of_row(len(prompt), len(completion)))
         return [
             self._choose(batch, (step, number), progress) if batch else batch
             for number, batch in enumerate(batches)
@@ -149,6 +156,8 @@ class StudentCompletions:
             temperature=self.settings.temperature,
         )
         self.engine.forget()  # the training step needs the room
+        for prompt, (one,) in zip(prompts, samples, strict=True):
+            self.ran.add(drawn=of_drawn(len(prompt), [len(one.ids)]))
         return [(prompt, drawn.ids) for prompt, (drawn,) in zip(prompts, samples, strict=True)]
 
     def _replayed(self, count: int, place: tuple[int, int]) -> list[Row]:

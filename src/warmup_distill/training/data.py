@@ -1,6 +1,6 @@
-"""What a student is distilled on: references, the teacher's completions, or prompts alone."""
+"""What a student is distilled on: references, completions of others, or prompts alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +8,14 @@ from warmup_distill.cluster.places import Place
 from warmup_distill.engines.batching import Batching
 from warmup_distill.engines.drawing import Drawing, draw_fitting
 from warmup_distill.engines.progress import Progress
-from warmup_distill.engines.randomness import stream
 from warmup_distill.errors import DataError
+from warmup_distill.models.chat import decode_completion
 from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.renderer import Renderer
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.recipe import DistillSection
-from warmup_distill.records import Prompt
+from warmup_distill.records import Prompt, Rollout
+from warmup_distill.scoring.answers import is_right
 
 
 def reference_rows(
@@ -22,7 +23,7 @@ def reference_rows(
 ) -> list[dict[str, Any]]:
     """Prompts with their references as token ids; a cut reference gets no end-of-sequence."""
     completions = {
-        prompt.prompt_id: renderer.reference(prompt.reference)
+        prompt.prompt_id: [renderer.reference(prompt.reference)]
         for prompt in prompts
         if prompt.reference is not None
     }
@@ -33,7 +34,7 @@ def prompt_rows(
     prompts: Sequence[Prompt], renderer: Renderer, max_length: int
 ) -> list[dict[str, Any]]:
     """Prompts for a student that always completes them itself; what stands there is never read."""
-    nothing = {prompt.prompt_id: renderer.reference("") for prompt in prompts}
+    nothing = {prompt.prompt_id: [renderer.reference("")] for prompt in prompts}
     return completion_rows(prompts, nothing, max_length)
 
 
@@ -45,15 +46,18 @@ def known_rows(
     Raises:
         DataError: nothing fits.
     """
-    drawn = section.completions.source == "teacher" or section.completions.student_share == 1
+    drawn = section.completions.source != "references" or section.completions.student_share == 1
     make = prompt_rows if drawn else reference_rows
     return make(prompts, renderer, section.max_length)
 
 
 def completion_rows(
-    prompts: Sequence[Prompt], completions: dict[str, list[int]], max_length: int
+    prompts: Sequence[Prompt], completions: Mapping[str, Sequence[list[int]]], max_length: int
 ) -> list[dict[str, Any]]:
     """Rows of `prompt_ids` and `completion_ids`, numbered, of what fits into `max_length` tokens.
+
+    Args:
+        completions: of each prompt, by its id.
 
     Raises:
         DataError: nothing does.
@@ -61,9 +65,8 @@ def completion_rows(
     rows: list[dict[str, Any]] = []
     for prompt in prompts:
         room = max_length - len(prompt.prompt_ids)
-        if prompt.prompt_id in completions and room > 0:
-            completion = completions[prompt.prompt_id][:room]
-            ids = {"prompt_ids": prompt.prompt_ids, "completion_ids": completion}
+        for completion in completions.get(prompt.prompt_id, []) if room > 0 else []:
+            ids = {"prompt_ids": prompt.prompt_ids, "completion_ids": completion[:room]}
             rows.append(ids | {"row": len(rows)})
     if not rows:
         raise DataError(
@@ -71,6 +74,37 @@ def completion_rows(
             "none. Name the column in prompts.reference_column, or raise max_length."
         )
     return rows
+
+
+def corrected(
+    prompts: Sequence[Prompt], rollouts: Iterable[Rollout], tokenizer: Any, *, right: bool
+) -> tuple[dict[str, list[list[int]]], int]:
+    """What the rollouts hold of each prompt: student completions as the teacher corrected them.
+
+    Args:
+        right: leave out those whose answer is wrong, of prompts that have one.
+
+    Returns:
+        Completions by prompt, and how many were left out.
+
+    Raises:
+        DataError: all of them were.
+    """
+    known = {prompt.prompt_id: prompt.answer if right else None for prompt in prompts}
+    found: dict[str, list[list[int]]] = {}
+    wrong = 0
+    for rollout in rollouts:
+        ids, answer = rollout.corrected_ids, known[rollout.prompt_id]
+        if answer is not None and not is_right(decode_completion(tokenizer, ids), answer):
+            wrong += 1
+            continue
+        found.setdefault(rollout.prompt_id, []).append(ids)
+    if not found:
+        raise DataError(
+            f"distill.completions.verifier: all {wrong} corrected completions are wrong. Leave it "
+            "out, or look at the completions with `warmup-distill report`."
+        )
+    return found, wrong
 
 
 def require_rows_to_train(section: DistillSection, rows: int) -> None:
@@ -88,14 +122,17 @@ def teacher_completions(
     teacher: ModelRef,
     vocabulary: Vocabulary,
     prompts: Sequence[Prompt],
-    section: DistillSection,
     folder: Path,
     *,
+    key: Callable[[str], int],
     max_new_tokens: int,
+    temperature: float,
     batching: Batching,
-    seed: int,
 ) -> dict[str, list[int]]:
     """One completion of the teacher for each prompt, by its id; kept in `folder`.
+
+    Args:
+        key: of the random numbers of a prompt, by its id.
 
     Source: Kim and Rush 2016, arXiv:1606.07947, section 3.2 (sequence-level distillation), with a
     draw in place of the beam.
@@ -104,9 +141,9 @@ def teacher_completions(
         model=teacher,
         vocabulary=vocabulary,
         prompts=[prompt.prompt_ids for prompt in prompts],
-        streams=[[stream(seed, "distill", prompt.prompt_id)] for prompt in prompts],
+        streams=[[key(prompt.prompt_id)] for prompt in prompts],
         max_new_tokens=max_new_tokens,
-        temperature=section.completions.temperature,
+        temperature=temperature,
         batch_tokens=batching.chosen.tokens,
     )
     with Progress("teacher", wanted.most_tokens) as progress:

@@ -11,12 +11,13 @@ from transformers.trainer_utils import EvalLoopOutput
 from warmup_distill.engines.fitting import MOST_IN_A_PASS
 from warmup_distill.engines.paths import packed_model
 from warmup_distill.errors import RecipeError
+from warmup_distill.ledger.passes import Pass
 from warmup_distill.losses import Objective, TaidSchedule, forward_kl_top_k
 from warmup_distill.models.placing import placed
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.recipe.distillation import DistillSection
 from warmup_distill.recipe.given import section_of
-from warmup_distill.training.base import GloballyNormalizedTrainer
+from warmup_distill.training.base import GloballyNormalizedTrainer, pass_over
 from warmup_distill.training.chunked import summed_in_parts
 from warmup_distill.training.completions import StudentCompletions, StudentShare
 from warmup_distill.training.given import given_model
@@ -108,7 +109,11 @@ class DistillTrainer(GloballyNormalizedTrainer):
         )
         self.completions = (
             StudentCompletions(
-                self.policy, student_share, self.args.process_index, to_the_end=by_length
+                self.policy,
+                student_share,
+                self.args.process_index,
+                to_the_end=by_length,
+                ran=self.ran,
             )
             if student_share
             else None
@@ -183,7 +188,7 @@ class DistillTrainer(GloballyNormalizedTrainer):
 
     def summed_loss(self, inputs: dict[str, Tensor]) -> Tensor:
         pack = Pack(inputs["lengths"].tolist(), inputs["input_ids"].device)
-        hidden = self.policy.hidden(inputs["input_ids"], pack)[inputs["predictors"]]
+        hidden = self.predicting(inputs, pack)
         signal, ids = self._signal(inputs, pack), inputs["targets"]
 
         def part(states: Tensor, some: slice) -> Tensor:
@@ -201,8 +206,11 @@ class DistillTrainer(GloballyNormalizedTrainer):
         if self.objective.name == "sft":
             return {}
         if self.signals is not None:
+            heads = len(inputs["targets"]) if self.signals.need_head else 0
+            self.ran.add(taught=Pass(predictions=heads))
             return self.signals.of(inputs["rows"].tolist(), inputs["input_ids"].device)
         assert self.teacher is not None
+        self.ran.add(taught=pass_over(inputs, pack))
         device = self.teacher.device
         if device != inputs["input_ids"].device:
             pack = Pack(pack.lengths, device)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, se
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from warmup_distill.cluster.places import NOBODY, StepMeter
+from warmup_distill.ledger.ran import Ran
 from warmup_distill.models.saving import save_model
 from warmup_distill.recipe import TrainSection
 from warmup_distill.recipe.batches import share_of_batch
@@ -21,7 +22,7 @@ from warmup_distill.store.stopping import asked, leave_if_asked
 from warmup_distill.training.adapters import with_lora
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.checkpoints import Sealing, newest_whole
-from warmup_distill.training.ranks import any_of, is_first, processes, wait_for_all
+from warmup_distill.training.ranks import any_of, is_first, of_all, processes, wait_for_all
 from warmup_distill.training.sharding import gather_into, without_weights
 from warmup_distill.training.watch import Watch, Watched
 
@@ -49,7 +50,7 @@ def fit(
     watched: Watched | None = None,
     meter: StepMeter = NOBODY,
     **arguments: Any,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Train a model on rows and save it, its tokenizer and `trainer_log.jsonl` to a folder.
 
     Goes on from the newest whole checkpoint in `checkpoints/` beside the folder, if there is one,
@@ -66,7 +67,8 @@ def fit(
         arguments: what the trainer takes besides.
 
     Returns:
-        Counts: rows and optimizer steps, and those of the watch.
+        Counts: rows and optimizer steps, and those of the watch; what `ran` in all processes, as
+        `Ran.state` gives it, and the numbers of the `adapters`.
 
     Raises:
         RunError: the checkpoint belongs to another training.
@@ -80,6 +82,7 @@ def fit(
         **section.model_dump(mode="json", exclude=FREE),
         "seed": seed,
         "rows": digest(list(rows)),
+        "counted": 1,  # checkpoints of earlier versions do not say what has run
         **(origin or {}),
         "processes": processes(),
     }
@@ -99,14 +102,16 @@ def fit(
     _train(trainer, newest_whole(scratch, about), watch)
     if blank is not None:
         gather_into(blank, trainer)
+    adapters = policy.num_parameters(only_trainable=True) if section.lora else 0
     if is_first():
         whole = policy if blank is None else blank
         trained = whole.merge_and_unload() if section.lora else whole
         save_model(trained, tokenizer, folder, trainer.vocabulary, saved_dtype)
         _write_logs(trainer, folder, watch)
     wait_for_all()
-    counts = {"rows": len(rows), "steps": trainer.state.global_step}
-    return counts | (watch.counts() if watch else {})
+    counts = {"rows": len(rows), "steps": trainer.state.global_step, "adapters": adapters}
+    ran = Ran.total(of_all(trainer.ran.state()))
+    return counts | {"ran": ran.state()} | (watch.counts() if watch else {})
 
 
 def scratch_of(folder: Path) -> Path:
@@ -143,6 +148,7 @@ def _go_on(trainer: GloballyNormalizedTrainer, checkpoint: Path, watch: Watch | 
         return
     # The trainer would take one step more. Only what follows the training is left to do.
     trainer._load_from_checkpoint(str(checkpoint))
+    trainer.recall(checkpoint)
     trainer.state = state
     if watch:
         watch.keep_best()

@@ -165,8 +165,10 @@ class WarmupTrainer(GloballyNormalizedTrainer):
 
     def _pair_logprobs(self, inputs: dict[str, Tensor]) -> PairLogprobs:
         """Sums over the endings, and over what comes before them where the loss needs it."""
-        hidden = self.policy.hidden(inputs["input_ids"], _layout(inputs))[inputs["predictors"]]
-        logprobs = self.policy.logprobs(hidden, inputs["targets"])
+        ids = inputs["targets"]
+        repeated = len(ids) if self.policy.repeats(len(ids)) else 0
+        hidden = self.predicting(inputs, _layout(inputs), repeated=repeated)
+        logprobs = self.policy.logprobs(hidden, ids)
         cells = inputs["part"], inputs["pair"]
         nothing = logprobs.new_zeros(3, len(inputs["owners"]))
         sums = nothing.index_put(cells, logprobs, accumulate=True)

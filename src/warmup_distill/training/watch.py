@@ -18,6 +18,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from warmup_distill.engines.randomness import stream
 from warmup_distill.engines.transformers import TransformersEngine
 from warmup_distill.errors import RunError
+from warmup_distill.ledger.counting import of_drawn, of_row
 from warmup_distill.recipe.training import WatchSection
 from warmup_distill.records import Prompt
 from warmup_distill.scoring.agreement import Agreement, agreement, measure_distances
@@ -204,6 +205,10 @@ class Watch(TrainerCallback):
             temperature=1.0,
         )
         self.engine.forget()
+        for prompt, (one,) in zip(ids, samples, strict=True):
+            row = of_row(len(prompt), len(one.ids))
+            drawn = of_drawn(len(prompt), [len(one.ids)])
+            self.trainer.ran.add(drawn=drawn, scored=row, taught=row)
         distances = measure_distances(
             self.engine.student,
             self.engine.teacher,

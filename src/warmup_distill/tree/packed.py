@@ -90,11 +90,15 @@ class PackedModel(abc.ABC):
     def _logprobs(self, hidden: Tensor, ids: Tensor) -> Tensor:
         size = self.positions_at_once
         blocks = zip(torch.split(hidden, size), torch.split(ids, size), strict=True)
-        if torch.is_grad_enabled() and len(ids) > size:
+        if self.repeats(len(ids)):
             parts = [checkpoint(self._block, *block, use_reentrant=False) for block in blocks]
         else:
             parts = [self._block(*block) for block in blocks]
         return torch.cat(parts)
+
+    def repeats(self, positions: int) -> bool:
+        """Whether `logprobs` of so many positions computes logits twice, the block's of each."""
+        return torch.is_grad_enabled() and positions > self.positions_at_once
 
     def _block(self, hidden: Tensor, ids: Tensor) -> Tensor:
         return gather_logprobs(self.logits(hidden), ids)

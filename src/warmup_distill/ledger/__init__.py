@@ -1,0 +1,1 @@
+"""What a run costs, in units that do not depend on the machine: tokens and operations."""
