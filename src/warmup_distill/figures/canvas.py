@@ -135,7 +135,7 @@ def blank(x_label: str, y_label: str, *, legend: int = 0) -> "tuple[Figure, Axes
 
 
 def text(words: str) -> str:
-    """Caption that can be drawn: what the font lacks is replaced, what steers a reader is gone."""
+    """Words that can be drawn: what the font lacks is replaced, what steers a reader is gone."""
     from matplotlib.font_manager import findfont, get_font
 
     known = get_font(findfont("DejaVu Sans")).get_charmap()

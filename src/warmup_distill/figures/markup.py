@@ -17,13 +17,14 @@ from warmup_distill.foreign.showing import clean
 _SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 
-_DROPPED = {"font-family", "font-size", "font-style", "font-weight"}
+_DROPPED = {"font", "font-family", "font-size", "font-style", "font-weight"}
 """All text of a figure has one font, which the root names."""
 _ON_PAGE = {INK: "var(--ink)", QUIET: "var(--quiet)", GRID: "var(--line)", PAPER: "none"} | {
     color: f"var(--series-{number})" for number, color in enumerate(SERIES)
 }
 
 
+_NUMERIC = {"d", "x", "y", "width", "height", "transform", "stroke-width"}
 _NUMBER = re.compile(r"-?\d+\.\d+")
 
 
@@ -77,18 +78,13 @@ def _restyle(element: Element) -> None:
             element.set(name, value)
     if element.get("transform", "").startswith("rotate(-0 "):
         del element.attrib["transform"]
-    for name in {
-        "d",
-        "x",
-        "y",
-        "width",
-        "height",
-        "transform",
-        "stroke-width",
-    } & element.attrib.keys():
-        short = _NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."),
-                            element.attrib[name])  # fmt: skip
-        element.set(name, " ".join(short.split()))
+    for name in _NUMERIC & element.attrib.keys():
+        element.set(name, " ".join(_NUMBER.sub(_shortened, element.attrib[name]).split()))
+
+
+def _shortened(number: re.Match[str]) -> str:
+    """A hundredth of a point is nothing that anybody sees."""
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _tell(element: Element, words: str, tag: str = "title") -> None:
