@@ -11,8 +11,8 @@ FLOORS = {
     "doors": ["__main__", "cli", "exporting", "planning", "api", "pipeline", "__init__"],
     "stages": ["stages"],
     "tools": [
-        "page", "suites", "training", "scoring", "engines", "tree", "losses", "data", "ledger",
-        "cluster", "models", "store",
+        "page", "figures", "suites", "training", "scoring", "engines", "tree", "losses", "data",
+        "ledger", "cluster", "models", "store",
     ],
     "words": ["recipe", "bundled", "records", "foreign", "errors"],
 }  # fmt: skip

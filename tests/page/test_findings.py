@@ -18,9 +18,9 @@ from warmup_distill.page.measures import MEASURES
 from warmup_distill.page.table import table_rows
 from warmup_distill.page.terminal import render_tables
 from warmup_distill.records import Prediction
-from warmup_distill.scoring.statistics import Difference
+from warmup_distill.scoring.intervals import Errors, Interval
 from warmup_distill.stages.report import make_report
-from warmup_distill.store.artifacts import read_json, read_records
+from warmup_distill.store.artifacts import read_json, read_records, write_records
 
 SCORES = ("greedy", "sampled")
 
@@ -38,11 +38,14 @@ def folder(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
 
 
-def contrast(key: str, low: float, high: float) -> Contrast:
+def contrast(key: str, low: float, high: float, training: float = 0.0) -> Contrast:
     (measure,) = [one for one in MEASURES if one.key == key]
     change = (low + high) / 2
-    paired = Difference(difference=change, low=low, high=high, prompts=100)
-    return Contrast(measure=measure, ours=1.0, theirs=1.0 - change, change=change, paired=paired)
+    effect = Interval(
+        mean=change, low=low, high=high, prompts=100, below=change - low, above=high - change,
+        training=training, errors=Errors(prompts=1.0, decoding=None, training=None),
+    )  # fmt: skip
+    return Contrast(measure=measure, ours=1.0, theirs=1.0 - change, change=change, effect=effect)
 
 
 def finding(**intervals: tuple[float, float]) -> Finding:
@@ -93,8 +96,27 @@ def test_the_sentence_names_size_interval_and_number_of_prompts() -> None:
         "clear difference to the greedy score (−0.1, 95% interval −1.0 to +0.8), over 100 prompts "
         "that both students answered; the student is nearer to its teacher by margin, further "
         "from its teacher by KL(teacher ‖ model) and neither clearly nearer to its teacher nor "
-        "further from it by mismatches."
+        # 0.9 to either side of −0.1 wants 81 times the prompts, 0.02 of −0.01 four times
+        "further from it by mismatches. What is not clear would take about 8,000 prompts more for "
+        "the greedy score and about 300 prompts more for mismatches to settle, if the differences "
+        "stay what they are."
     )
+
+
+@pytest.mark.parametrize(
+    ("interval", "needed"),
+    [
+        ((0.5, 2.5), None),  # clear
+        ((-1.0, 4.0), "about 180 prompts more"),  # 2.5 of 1.5: 2.8 times the prompts
+        ((-1.0, 1.0), "over 100 times as many prompts"),  # no difference at all
+        ((-1.0, 1.02), "over 100 times as many prompts"),
+        ((-1.0, 4.0, 2.0), "more training seeds"),  # 2.0 of them do not go away with prompts
+    ],
+)
+def test_an_unclear_difference_says_what_would_settle_it(
+    interval: tuple[float, ...], needed: str | None
+) -> None:
+    assert contrast("sampled", *interval).to_tell == needed
 
 
 def test_differences_are_those_of_the_prompts_that_both_students_answered(run: Path) -> None:
@@ -118,7 +140,7 @@ def test_differences_are_those_of_the_prompts_that_both_students_answered(run: P
     for key, with_warmup in means["distill"].items():
         expected = with_warmup - means["control"][key]
         assert by_key[key].change == pytest.approx(expected, abs=1e-5)
-    numbers = {key: one.paired.prompts for key, one in by_key.items() if one.paired}
+    numbers = {key: one.effect.prompts for key, one in by_key.items() if one.effect}
     assert numbers == {key: 400 if key in SCORES else 300 for key in by_key}
 
 
@@ -128,8 +150,24 @@ def test_several_samples_of_a_prompt_count_as_one(folder: Path) -> None:
     write_scores(folder, prompts=50, samples=4, checked=50)
     rows = {row.model: row for row in table_rows(folder)}
     (found,) = findings(folder, [rows["distill"], rows["control"]])
-    assert {one.paired and one.paired.prompts for one in found.contrasts} == {50}
+    assert {one.effect and one.effect.prompts for one in found.contrasts} == {50}
     assert "50 prompts, 4 samples of each" in shown(folder)
+    errors = {one.measure.key: one.effect.errors for one in found.contrasts if one.effect}
+    assert errors["greedy"].decoding is None and errors["sampled"].decoding
+    assert f"by ±{errors['sampled'].decoding:.2f} points" in page(folder)[0]
+
+
+def test_students_that_answered_other_prompts_are_not_said_to_be_paired(folder: Path) -> None:
+    shutil.rmtree(folder / "evaluate")
+    write_scores(folder, prompts=60, checked=20)
+    whole = read_records(folder / "evaluate/control/predictions.parquet", Prediction)
+    some = [one for one in whole if one.prompt_id >= "test-000010"]
+    write_records(folder / "evaluate/control/predictions.parquet", Prediction, some)
+    text, numbers = page(folder)
+    (found,) = numbers["did_the_warmup_help"]
+    assert not any(one["paired"] for one in found["differences"])
+    assert "over 50 prompts of each, not the same ones" in found["sentence"]
+    assert "the same random numbers" not in text and ", paired" not in text
 
 
 def test_page_terminal_and_numbers_say_the_same(run: Path) -> None:
@@ -186,7 +224,7 @@ def test_strips_point_to_the_right_where_the_warm_up_is_better() -> None:
     better, worse = contrast("sampled", 1.0, 4.0), contrast("forward_kl", 0.1, 0.4)
     assert better.strip == (62.5, 25.0, 100.0)
     assert worse.strip == (-62.5, -100.0, -25.0)
-    assert dataclasses.replace(better, paired=None).strip is None
+    assert dataclasses.replace(better, effect=None).strip is None
 
 
 def test_every_share_on_the_page_has_one_digit(run: Path) -> None:

@@ -15,15 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_run import Extras, make_recipe, make_run, make_tokenizer
 
+from warmup_distill.figures.chart import Chart
 from warmup_distill.foreign.showing import clean
-from warmup_distill.page import axes, charts
 from warmup_distill.page.cards import make_card, token_texts, verdict_of
 from warmup_distill.page.mismatches import mismatch_charts, survey_rollouts
+from warmup_distill.page.scores import score_charts
 from warmup_distill.page.table import table_rows
 from warmup_distill.page.training import trainings
 from warmup_distill.records import Pair, Prompt, Rollout
 from warmup_distill.stages.report import make_report
 from warmup_distill.store.artifacts import read_json, read_parts, write_json, write_parts
+from warmup_distill.store.leaves import FIGURES, leaves
 
 PAYLOADS = [
     "</script><script>alert(1)</script>",
@@ -132,40 +134,6 @@ def test_survey_loses_nothing_and_its_curve_never_rises(
     assert math.isclose(dict(survey.curve)[threshold], survey.mismatching / survey.samples)
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
-def test_axis_puts_its_ticks_inside_and_in_order(low: float, span: float) -> None:
-    axis = axes.Axis(label="x", low=low, high=low + span, start=70, end=500)
-    positions = [at for at, _ in axis.ticks]
-    assert positions == sorted(positions)
-    assert all(70 <= at <= 500 for at in positions)
-    assert (axis.at(low), axis.at(low + span)) == (70, 500)
-
-
-@given(st.lists(st.tuples(st.floats(0, 9), st.floats(-5, 5)), min_size=1, max_size=50))
-def test_thin_keeps_few_points_and_the_mean(points: list[tuple[float, float]]) -> None:
-    few = charts.thin(points, limit=7)
-    assert len(few) <= 7
-    assert min(y for _, y in points) - 1e-9 <= min(y for _, y in few)
-    assert charts.thin(points, limit=50) == points
-
-
-def test_bars_stand_on_the_base_and_a_single_count_shows_on_a_logarithmic_scale() -> None:
-    chart = charts.bar_chart(
-        charts.Histogram(start=0, width=1, counts=[1, 0, 1000]),
-        title="t",
-        summary="s",
-        x_label="x",
-        y_label="y",
-        describe=lambda low, high, count: f"{low} {high} {count}",
-        mark=(2.0, "two"),
-        log=True,
-    )
-    assert [bar.label for bar in chart.bars] == ["0 1 1", "2 3 1000"]
-    assert [bar.strong for bar in chart.bars] == [False, True]
-    assert all(math.isclose(bar.y + bar.height, axes.BOTTOM) for bar in chart.bars)
-    assert chart.bars[0].height > 5
-
-
 def test_what_is_beyond_the_scale_stands_apart_and_says_so() -> None:
     margins = [-30.0, -10.0, 0.2, 0.3, 20.0, 20.1, 90.0]
     survey = survey_rollouts([rollout(margins[:5], 4), rollout(margins[5:], 0)], threshold=4.0)
@@ -173,43 +141,18 @@ def test_what_is_beyond_the_scale_stands_apart_and_says_so() -> None:
     assert (histogram.below, histogram.above) == (2, 2)
     assert (histogram.start, histogram.end, sum(histogram.counts)) == (-10, 20, 3)
     chart = mismatch_charts(survey, stopped=False)[1]
-    assert isinstance(chart, charts.Chart)
-    apart = {bar.beyond: bar for bar in chart.bars if bar.beyond}
-    assert list(apart) == ["≤ −10", "> 20"]
-    assert apart["≤ −10"].label == "−10.0 nats and less: 2 tokens"
-    assert apart["> 20"].label == "more than 20.0 nats: 2 tokens"
-    assert not apart["≤ −10"].strong and apart["> 20"].strong
-    others = [bar for bar in chart.bars if not bar.beyond]
-    assert apart["≤ −10"].x + apart["≤ −10"].width < chart.x.start <= min(bar.x for bar in others)
-    assert max(bar.x + bar.width for bar in others) <= chart.x.end < apart["> 20"].x
-    assert "stands apart" in (chart.note or "")
+    assert isinstance(chart, Chart)
+    told = [*chart.told.values()]
+    assert told[0] == "−10.0 nats and less: 2 tokens"
+    assert told[-1] == "more than 20.0 nats: 2 tokens"
+    assert "stands apart" in (chart.caption.note or "")
 
 
 def test_a_survey_of_margins_that_are_all_beyond_draws() -> None:
     survey = survey_rollouts([rollout([30.0] * 5, 0)], threshold=4.0)
     chart = mismatch_charts(survey, stopped=True)[1]
-    assert isinstance(chart, charts.Chart)
-    assert [bar.beyond for bar in chart.bars] == ["> 20"]
-
-
-@given(st.integers(1, 40), st.floats(0.01, 5))
-def test_no_label_lies_on_a_curve(points: int, level: float) -> None:
-    """Labels of marks stand above the plot, or outside the drawing where they would cross it."""
-    chart = charts.line_chart(
-        [charts.Series(name="loss", points=[(step + 1, level) for step in range(points)])],
-        title="t",
-        summary="s",
-        x_label="step",
-        y_label="y",
-        x_mark=(1, "start"),
-        y_mark=(level, "level"),
-        whole=True,
-    )
-    assert chart.levels == ["level"]
-    assert all(rule.upright or rule.label in chart.levels for rule in chart.rules)
-    ticks = [label for _, label in chart.x.ticks]
-    assert len(set(ticks)) == len(ticks) and not any("." in label for label in ticks)
-    assert len(chart.lines[0].dots) == (points if points <= 12 else 0)
+    assert isinstance(chart, Chart)
+    assert [*chart.told.values()] == ["more than 20.0 nats: 5 tokens"]
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -316,6 +259,39 @@ def test_page_and_numbers_of_a_whole_run(tmp_path: Path, tokenizer: Any) -> None
     assert numbers["pairs"]["dropped"]["truncated"] == 3
 
 
+def test_all_figures_are_files_too_and_each_is_known_as_the_report_s(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    make_run(tmp_path, tokenizer)
+    write_json(tmp_path / "warmup" / "watch.json",
+               [{"step": s, "watch_mismatch": 0.5, "watch_kl": 1.0} for s in (0, 4)])  # fmt: skip
+    shutil.copytree(tmp_path / "distill", tmp_path / "cut")
+    named = {"name": "problems-test", "dataset": "bundled:problems", "limit": 1}
+    recipe = make_recipe(evaluate={"benchmarks": [named]})
+    make_report(tmp_path, recipe, tokenizer)
+    names = [*FIGURES, "score-problems-test"]
+    figures = {f"report/figures/{name}.{end}" for name in names for end in ("svg", "pdf", "csv")}
+    there = {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("report/**/*.*")}
+    assert there == {*figures, "report/index.html", "report/report.json"}
+    assert {*leaves(tmp_path, "report", recipe)} == there
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert page.count("<figure>") == len(names)
+
+
+def test_scores_stand_over_distances_with_the_interval_of_each_model(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    make_run(tmp_path, tokenizer)
+    rows = table_rows(tmp_path)
+    (chart,) = score_charts(tmp_path, rows).values()
+    for row, (label, x, y, low, high) in zip(rows, chart.rows, strict=True):
+        assert (label, x) == (row.label, row.reverse_kl)
+        assert isinstance(y, float) and isinstance(low, float) and isinstance(high, float)
+        assert y == pytest.approx(row.value("sampled"))
+        # of 400 prompts, so that a standard error is a quarter of the interval, or nearly so
+        assert high - low == pytest.approx(4 * (row.error("sampled") or 0), rel=0.1)
+
+
 def test_page_does_not_speak_of_a_bound_where_every_margin_was_kept(
     tmp_path: Path, tokenizer: Any
 ) -> None:
@@ -353,7 +329,8 @@ def test_a_log_with_a_loss_that_is_not_a_number_still_draws(tmp_path: Path, toke
     log.parent.mkdir()
     log.write_text('{"step": 1, "loss": NaN}\n{"step": 2, "loss": 0.69}\n', encoding="utf-8")
     page, _ = report(tmp_path, tokenizer)
-    assert "nan" not in page.lower().split("<path")[1].split(">")[0]
+    paths = re.findall('<path d="([^"]*)"', page)
+    assert paths and not any("nan" in path.lower() for path in paths)
 
 
 def test_the_page_shows_what_the_warm_up_found_when_it_examined_itself(

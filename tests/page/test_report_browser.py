@@ -112,6 +112,35 @@ def test_policy_stops_a_script_that_got_in(browser: webdriver.Chrome) -> None:
     assert browser.title != "1"
 
 
+def test_figures_are_drawn_in_the_colours_of_the_page_light_and_dark(
+    browser: webdriver.Chrome,
+) -> None:
+    looks = []
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        looks.append(browser.execute_script(
+            "const look = (all, key) => [...document.querySelectorAll(all)]"
+            ".map((one) => getComputedStyle(one)[key]);"
+            "return [look('figure svg text', 'fill'), look('figure svg .told > path', 'fill'),"
+            " look('figure svg path[stroke^=\"var(--series\"]', 'stroke')];"
+        ))  # fmt: skip
+    for light, dark in zip(*looks, strict=True):
+        assert light and len(light) == len(dark)
+        assert all(a.startswith("rgb") and a != b for a, b in zip(light, dark, strict=True))
+    assert browser.get_log("browser") == []
+
+
+def test_text_of_figures_can_be_selected(browser: webdriver.Chrome) -> None:
+    selected = browser.execute_script(
+        "const range = document.createRange();"
+        "range.selectNodeContents(document.querySelector('#mismatches figure svg'));"
+        "getSelection().addRange(range);"
+        "return getSelection().toString();"
+    )
+    assert "mismatch index (tokens)" in selected
+
+
 def test_verdict_buttons_filter_the_cards(browser: webdriver.Chrome) -> None:
     assert len(cards(browser)) == 10
     choice = "wrong \N{RIGHTWARDS ARROW} right"

@@ -41,6 +41,8 @@ FOREIGN = (
     "evaluate/mine/test.txt",
     "evaluate/student/drawn/keep.txt",
     "report/style.css",
+    "report/figures/mine.svg",
+    "report/figures/replaced.png",
     "checkpoints/notes.txt",
     "checkpoints/warmup/best.txt",
     "checkpoints/warmup/checkpoint-9/notes.txt",

@@ -7,7 +7,7 @@ and may load nothing.
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from warmup_distill.figures.chart import Chart
 from warmup_distill.foreign.showing import clean
-from warmup_distill.page import axes, words
+from warmup_distill.page import words
 from warmup_distill.page.cards import VERDICTS, margin_edges
-from warmup_distill.page.charts import Chart
 from warmup_distill.page.findings import Finding
 from warmup_distill.page.measures import MEASURES
 from warmup_distill.page.mismatches import Survey
@@ -50,10 +50,19 @@ class Page:
     prompts: int
     table: Sequence[TableRow]
     findings: Sequence[Finding]
+    score_charts: Mapping[str, Chart]
+    """By benchmark."""
     survey: Survey
     mismatch_charts: Sequence[Chart | str]
     trainings: Sequence[Training]
     cards: Sequence[dict[str, Any]]
+
+    def charts(self) -> Iterator[Chart]:
+        """All figures of the page."""
+        yield from self.score_charts.values()
+        yield from (chart for chart in self.mismatch_charts if isinstance(chart, Chart))
+        for training in self.trainings:
+            yield from training.charts
 
 
 def render(page: Page) -> str:
@@ -97,7 +106,6 @@ def _environment() -> jinja2.Environment:
         ratio=words.ratio,
     )
     environment.globals.update(
-        plot=axes,
         filter_words=FILTER_WORDS,
         measures=MEASURES,
         caption=caption,

@@ -1,13 +1,13 @@
 """Whether the warm-up helped: warmed up and distilled against distilled only, and one sentence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from warmup_distill.page.contrasts import Contrast, contrasts, read_sums
 from warmup_distill.page.table import TableRow
-from warmup_distill.page.words import MINUS, count, enumeration
+from warmup_distill.page.words import MINUS, count, decimal, enumeration
 
 Answer = Literal["yes", "in part", "no clear difference", "no, it hurt", "not known"]
 
@@ -41,12 +41,33 @@ class Finding:
         distances = [one for one in self.contrasts if not one.measure.is_score]
         said = f"The warm-up {_of_scores(scores)}"
         if asked := _prompts(scores):
-            said += f", over {count(asked)} prompts that both students answered"
+            whose = (
+                "that both students answered" if self.is_paired else "of each, not the same ones"
+            )
+            said += f", over {count(asked)} prompts {whose}"
         if distances:
             checked = _prompts(distances)
             where = f"over {count(checked)} of them " if checked and checked != asked else ""
             said += f"; {where}{_of_distances(distances)}"
-        return f"{said}."
+        return f"{said}.{_to_tell(self.contrasts)}"
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether both students answered the same prompts."""
+        return all(one.effect.is_paired for one in self.contrasts if one.effect)
+
+    @property
+    def sources(self) -> str:
+        """What the error of the sampled score comes from, where there are several samples."""
+        for one in self.contrasts:
+            if one.effect and one.effect.errors.decoding is not None and one.measure.is_score:
+                drawn, prompts = one.effect.errors.decoding, one.effect.errors.prompts
+                return (
+                    f"Drawing other samples moves {one.measure.phrase}'s difference by "
+                    f"\N{PLUS-MINUS SIGN}{decimal(drawn, 2)} points, other prompts move it by "
+                    f"\N{PLUS-MINUS SIGN}{decimal(prompts, 2)} (standard errors)."
+                )
+        return ""
 
     @property
     def headline(self) -> str:
@@ -83,7 +104,22 @@ def findings(folder: Path, rows: Sequence[TableRow]) -> list[Finding]:
 
 
 def _prompts(some: Sequence[Contrast]) -> int | None:
-    return next((one.paired.prompts for one in some if one.paired), None)
+    return next((one.effect.prompts for one in some if one.effect), None)
+
+
+def _to_tell(contrasts: Sequence[Contrast]) -> str:
+    """What it would take to settle what is unclear."""
+    needed: dict[str, list[str]] = {}
+    for one in contrasts:
+        if one.to_tell:
+            needed.setdefault(one.to_tell, []).append(one.measure.phrase)
+    if not needed:
+        return ""
+    parts = [f"{what} for {enumeration(names)}" for what, names in needed.items()]
+    return (
+        f" What is not clear would take {enumeration(parts)} to settle, if the differences stay "
+        "what they are."
+    )
 
 
 def _unpaired(contrasts: Sequence[Contrast]) -> str:
@@ -144,14 +180,17 @@ def _of_distances(distances: Sequence[Contrast]) -> str:
 
 
 def _numbers(contrast: Contrast) -> dict[str, Any]:
-    paired = contrast.paired
+    effect = contrast.effect
     return {
         "measure": contrast.measure.key,
         "with_warmup": contrast.ours,
         "without": contrast.theirs,
         "difference": contrast.change,
-        "low": paired and paired.low,
-        "high": paired and paired.high,
-        "prompts": paired and paired.prompts,
+        "low": effect and effect.low,
+        "high": effect and effect.high,
+        "prompts": effect and effect.prompts,
+        "paired": effect and effect.is_paired,
+        "standard_errors": effect and asdict(effect.errors),
         "verdict": contrast.verdict,
+        "to_tell": contrast.to_tell,
     }

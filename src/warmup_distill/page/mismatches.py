@@ -5,6 +5,7 @@ mismatches. A check that stopped at the first mismatch left no margin after it.
 """
 
 import bisect
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from warmup_distill.engines.mismatch import margins
-from warmup_distill.page.axes import nice_step
-from warmup_distill.page.charts import Chart, Histogram, Series, bar_chart, line_chart
+from warmup_distill.figures.chart import Caption, Chart
+from warmup_distill.figures.curves import lines
+from warmup_distill.figures.data import Histogram, Series
+from warmup_distill.figures.histograms import bars
 from warmup_distill.page.words import count, decimal, percent
 from warmup_distill.records import Rollout
 
@@ -90,11 +93,18 @@ def _median(indices: Counter[int]) -> int | None:
 
 def _index_histogram(indices: Counter[int]) -> Histogram:
     size = max(indices, default=-1) + 1
-    width = int(nice_step(max(size / _MOST_BARS, 1)))
+    width = _round_width(size / _MOST_BARS)
     counts = [0] * math.ceil(size / width)
     for index, number in indices.items():
         counts[index // width] += number
     return Histogram(start=0, width=width, counts=counts)
+
+
+def _round_width(least: float) -> int:
+    """The smallest of 1, 2 and 5 times a power of ten that is not below `least`."""
+    powers = (int(10**power) for power in itertools.count())
+    widths = (step * power for power in powers for step in (1, 2, 5))
+    return next(width for width in widths if width >= least)
 
 
 def _margin_histogram(bins: Counter[int], highest: float) -> Histogram:
@@ -146,11 +156,15 @@ def _index_chart(survey: Survey) -> Chart:
         where = f"token {int(low)}" if last == int(low) else f"tokens {int(low)} to {last}"
         return f"{where}: {_many(number, 'sample')}"
 
-    return bar_chart(
-        survey.index_histogram,
+    caption = Caption(
+        name="mismatch-index",
         title="Where in a sample the first mismatch falls",
         summary=f"Histogram of the mismatch index of {count(survey.mismatching)} samples; half "
         f"of them mismatch at token {survey.median_index} or before.",
+    )
+    return bars(
+        survey.index_histogram,
+        caption,
         x_label="mismatch index (tokens)",
         y_label="samples",
         describe=describe,
@@ -166,17 +180,21 @@ def _margin_chart(survey: Survey, stopped: bool) -> Chart:
             where = f"more than {decimal(low)} nats"
         return f"{where}: {_many(number, 'token')}"
 
-    return bar_chart(
-        survey.margin_histogram,
+    caption = Caption(
+        name="margins",
         title="How far single tokens are from the teacher",
         summary=f"Histogram of the margin of {count(survey.tokens)} student tokens, counts on a "
         f"logarithmic scale, the threshold {survey.threshold:g} nats marked.",
+        note=_margin_note(survey.margin_histogram, stopped),
+    )
+    return bars(
+        survey.margin_histogram,
+        caption,
         x_label="margin, log q \N{MINUS SIGN} log p (nats)",
         y_label="tokens (logarithmic)",
         describe=describe,
         mark=(survey.threshold, _eta(survey.threshold)),
         log=True,
-        note=_margin_note(survey.margin_histogram, stopped),
     )
 
 
@@ -194,19 +212,23 @@ def _margin_note(histogram: Histogram, stopped: bool) -> str | None:
 def _curve_chart(survey: Survey, stopped: bool) -> Chart:
     eta = survey.threshold
     share = dict(survey.curve)[eta]
-    return line_chart(
-        list(_curve_parts(survey, stopped)),
+    caption = Caption(
+        name="replaced",
         title="How many samples are replaced as \N{GREEK SMALL LETTER ETA} moves",
         summary=f"Share of samples with a margin above the threshold, falling as the threshold "
         f"rises; {percent(share)} at {eta:g} nats, the threshold of this run.",
-        x_label="threshold \N{GREEK SMALL LETTER ETA} (nats)",
-        y_label="samples replaced (%)",
-        x_mark=(eta, f"{_eta(eta)}: {percent(share)}"),
-        y_range=(0, 100),
         note="Exact up to \N{GREEK SMALL LETTER ETA}. Dashed beyond it: a lower bound, since the "
         "check stopped at the first mismatch and saw no larger margin after it."
         if stopped
         else None,
+    )
+    return lines(
+        list(_curve_parts(survey, stopped)),
+        caption,
+        x_label="threshold \N{GREEK SMALL LETTER ETA} (nats)",
+        y_label="samples replaced (%)",
+        x_mark=(eta, f"{_eta(eta)}: {percent(share)}"),
+        y_range=(0, 100),
     )
 
 

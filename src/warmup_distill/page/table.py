@@ -113,10 +113,15 @@ def _operations(folder: Path) -> dict[str, int | None]:
         return {model: compute(stages, model) for model in MODELS}
 
 
+def metric_words(row: TableRow) -> str:
+    """What its scores are."""
+    return METRICS.get(row.metric, row.metric)
+
+
 def caption(rows: Sequence[TableRow]) -> str:
     """What a table of one benchmark shows, and over how many prompts."""
     first = rows[0]
-    said = f"{METRICS.get(first.metric, first.metric)}, {count(first.prompts)} prompts"
+    said = f"{metric_words(first)}, {count(first.prompts)} prompts"
     if first.samples > 1:
         said += f", {count(first.samples)} samples of each"
     if 0 < first.checked < first.prompts * first.samples:

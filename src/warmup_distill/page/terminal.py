@@ -77,10 +77,10 @@ def _effect(finding: Finding) -> Iterator[list[str]]:
 
 
 def _ends(contrast: Contrast) -> Iterator[str]:
-    show, paired = contrast.measure.show_change, contrast.paired
+    show, effect = contrast.measure.show_change, contrast.effect
     yield show(contrast.change)
-    yield show(paired.low if paired else None)
-    yield show(paired.high if paired else None)
+    yield show(effect.low if effect else None)
+    yield show(effect.high if effect else None)
 
 
 def _cell(row: TableRow, measure: Measure) -> str:

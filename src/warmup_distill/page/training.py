@@ -1,11 +1,14 @@
 """The curves of a run's trainings, from the logs that they left."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warmup_distill.page.charts import Chart, Series, line_chart, thin
+from warmup_distill.figures.chart import Caption, Chart
+from warmup_distill.figures.curves import lines
+from warmup_distill.figures.data import Mark, Series, thin
 from warmup_distill.page.table import MODELS
 from warmup_distill.page.words import count, decimal, percent
 from warmup_distill.store.artifacts import read_log
@@ -72,27 +75,41 @@ def _warmup(folder: Path) -> Training:
     )
 
 
+def _over_steps(
+    series: Sequence[Series],
+    caption: Caption,
+    y_label: str,
+    y_mark: Mark | None = None,
+    y_range: tuple[float, float] | None = None,
+) -> Chart:
+    return lines(
+        series, caption, x_label="step", y_label=y_label, y_mark=y_mark, y_range=y_range, whole=True
+    )
+
+
 def _loss_chart(loss: Curve) -> Chart:
-    return line_chart(
+    return _over_steps(
         [Series(name="loss", points=loss)],
-        title="Loss",
-        summary=f"The loss of the preference optimization goes from {decimal(loss[0][1], 3)} to "
-        f"{decimal(loss[-1][1], 3)}; ln 2, where it starts by definition, is marked.",
-        x_label="step",
-        whole=True,
+        Caption(
+            name="warmup-loss",
+            title="Loss",
+            summary=f"The loss of the preference optimization goes from {decimal(loss[0][1], 3)} "
+            f"to {decimal(loss[-1][1], 3)}; ln 2, where it starts by definition, is marked.",
+        ),
         y_label="DPO loss (nats per pair)",
         y_mark=(math.log(2), "ln 2, no preference yet"),
     )
 
 
 def _accuracy_chart(accuracy: Curve) -> Chart:
-    return line_chart(
+    return _over_steps(
         [Series(name="accuracy", points=[(step, 100 * value) for step, value in accuracy])],
-        title="How often the teacher's side is preferred",
-        summary=f"The share of pairs in which the model prefers the chosen side goes from "
-        f"{percent(accuracy[0][1])} to {percent(accuracy[-1][1])}.",
-        x_label="step",
-        whole=True,
+        Caption(
+            name="warmup-preferred",
+            title="How often the teacher's side is preferred",
+            summary=f"The share of pairs in which the model prefers the chosen side goes from "
+            f"{percent(accuracy[0][1])} to {percent(accuracy[-1][1])}.",
+        ),
         y_label="pairs (%)",
         y_mark=(50, "chance"),
         y_range=(0, 100),
@@ -100,13 +117,14 @@ def _accuracy_chart(accuracy: Curve) -> Chart:
 
 
 def _gain_chart(gain: Curve) -> Chart:
-    return line_chart(
+    return _over_steps(
         [Series(name="reward margin", points=gain)],
-        title="How clearly it is preferred",
-        summary=f"The reward of the chosen side minus that of the rejected side goes from "
-        f"{decimal(gain[0][1], 2)} to {decimal(gain[-1][1], 2)}.",
-        x_label="step",
-        whole=True,
+        Caption(
+            name="warmup-margin",
+            title="How clearly it is preferred",
+            summary=f"The reward of the chosen side minus that of the rejected side goes from "
+            f"{decimal(gain[0][1], 2)} to {decimal(gain[-1][1], 2)}.",
+        ),
         y_label="reward margin (\N{GREEK SMALL LETTER BETA} \N{MULTIPLICATION SIGN} nats)",
     )
 
@@ -120,15 +138,17 @@ def _watched(folder: Path) -> tuple[Curve, Curve] | None:
 
 def _watch_chart(distance: Curve, mismatch: Curve) -> Chart:
     nearest, at = min((value, step) for step, value in distance)
-    return line_chart(
+    return _over_steps(
         [Series(name="KL(student \N{DOUBLE VERTICAL LINE} teacher)", points=distance)],
-        title="Distance from the teacher on held-out prompts",
-        summary=f"KL(student \N{DOUBLE VERTICAL LINE} teacher) on the student's own samples "
-        f"goes from {decimal(distance[0][1], 3)} to {decimal(distance[-1][1], 3)}, the share of "
-        f"them that mismatch from {percent(mismatch[0][1])} to {percent(mismatch[-1][1])}. It was "
-        f"nearest, {decimal(nearest, 3)}, after step {at:.0f}.",
-        x_label="step",
-        whole=True,
+        Caption(
+            name="warmup-distance",
+            title="Distance from the teacher on held-out prompts",
+            summary=f"KL(student \N{DOUBLE VERTICAL LINE} teacher) on the student's own samples "
+            f"goes from {decimal(distance[0][1], 3)} to {decimal(distance[-1][1], 3)}, the share "
+            f"of them that mismatch from {percent(mismatch[0][1])} to "
+            f"{percent(mismatch[-1][1])}. It was nearest, {decimal(nearest, 3)}, after step "
+            f"{at:.0f}.",
+        ),
         y_label="KL (nats per token)",
         y_mark=(distance[0][1], "the student as it came"),
     )
@@ -141,12 +161,13 @@ def _distillation(folder: Path) -> Training:
     curves = {name: curve for name, curve in curves.items() if curve}
     ends = {name: decimal(curve[-1][1], 3) for name, curve in curves.items()}
     summary = ", ".join(f"{name} ends at {end}" for name, end in ends.items())
-    chart = line_chart(
+    chart = _over_steps(
         [Series(name=name, points=curve) for name, curve in curves.items()],
-        title="Loss",
-        summary=f"The loss of the distillation; {summary}.",
-        x_label="step",
-        whole=True,
+        Caption(
+            name="distill-loss",
+            title="Loss",
+            summary=f"The loss of the distillation; {summary}.",
+        ),
         y_label="loss (nats per token)",
     ) if curves else None  # fmt: skip
     return Training(
@@ -160,12 +181,13 @@ def _distillation(folder: Path) -> Training:
 def _cut(folder: Path) -> Training:
     loss = _curve(_read_log(folder / "cut"), "loss")
     ends = [decimal(value, 3) for _, value in (loss[0], loss[-1])] if loss else []
-    chart = line_chart(
+    chart = _over_steps(
         [Series(name="loss", points=loss)],
-        title="Loss",
-        summary=f"The loss goes from {ends[0]} to {ends[1]}.",
-        x_label="step",
-        whole=True,
+        Caption(
+            name="cut-loss",
+            title="Loss",
+            summary=f"The loss goes from {ends[0]} to {ends[1]}.",
+        ),
         y_label="loss (nats per token)",
     ) if loss else None  # fmt: skip
     return Training(

@@ -16,6 +16,16 @@ def count(value: int) -> str:
     return f"{value:,}".replace("-", MINUS)
 
 
+def rounded(value: int) -> str:
+    """A count of which only the size matters, to two digits.
+
+    Example:
+        >>> rounded(7), rounded(3141), rounded(99_999)
+        ('7', '3,100', '100,000')
+    """
+    return count(round(value, 2 - len(str(value))))
+
+
 def decimal(value: float, digits: int = 1, *, sign: bool = False) -> str:
     """A number with a fixed number of digits and a true minus sign; `sign` adds a plus."""
     text = f"{value:{'+' if sign else ''}z,.{digits}f}"  # z: what rounds to zero is not negative

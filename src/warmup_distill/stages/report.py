@@ -1,4 +1,4 @@
-"""Stage `report`: one page for people and one file of numbers for programs."""
+"""Stage `report`: a page for people, its figures for papers, and numbers for programs."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -10,18 +10,26 @@ from warmup_distill.page.build import Page, render
 from warmup_distill.page.cards import make_card
 from warmup_distill.page.findings import findings
 from warmup_distill.page.mismatches import mismatch_charts, survey_rollouts
+from warmup_distill.page.scores import score_charts
 from warmup_distill.page.table import table_rows
 from warmup_distill.page.training import trainings
 from warmup_distill.recipe import Recipe
 from warmup_distill.records import Pair, Prompt, Rollout
-from warmup_distill.store.artifacts import parts_in, read_json, read_parts, write_json, write_text
+from warmup_distill.store.artifacts import (
+    parts_in,
+    read_json,
+    read_parts,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 _Key = tuple[str, int]
 Record = TypeVar("Record")
 
 
 def make_report(folder: Path, recipe: Recipe, tokenizer: Any) -> dict[str, int]:
-    """Write report/index.html and report/report.json of a run directory.
+    """Write report/index.html, report/report.json and report/figures/ of a run directory.
 
     Args:
         folder: the run directory; what its stages have not written yet, the page says.
@@ -32,6 +40,9 @@ def make_report(folder: Path, recipe: Recipe, tokenizer: Any) -> dict[str, int]:
     page = _read_run(folder, recipe, manifest, tokenizer)
     write_text(folder / "report" / "index.html", render(page))
     write_json(folder / "report" / "report.json", _numbers(page))
+    for chart in page.charts():
+        for name, content in chart.files():
+            write_bytes(folder / "report" / "figures" / name, content)
     return {"pairs_shown": len(page.cards)}
 
 
@@ -50,6 +61,7 @@ def _read_run(folder: Path, recipe: Recipe, manifest: dict[str, Any], tokenizer:
         prompts=len(prompts),
         table=table,
         findings=findings(folder, table),
+        score_charts=score_charts(folder, table),
         survey=survey,
         mismatch_charts=mismatch_charts(survey, stopped=recipe.rollouts.stop_at_mismatch),
         trainings=trainings(folder),

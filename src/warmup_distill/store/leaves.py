@@ -24,6 +24,12 @@ SCRATCH = ("checkpoints", "completions", "signals")
 FOLDERS = (*NEEDS, *SCRATCH, "suites", "export")
 """All folders that this program makes in a run directory."""
 
+FIGURES = (
+    "mismatch-index", "margins", "replaced", "warmup-loss", "warmup-preferred", "warmup-margin",
+    "warmup-distance", "distill-loss", "cut-loss",
+)  # fmt: skip
+"""What the report draws, besides the scores on each benchmark."""
+
 _MODEL = (
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab"
     r"|model\.safetensors\.index|watch)\.json|model(-\d{5}-of-\d{5})?\.safetensors"
@@ -46,10 +52,11 @@ def leaves(folder: Path, stage: str, recipe: Recipe) -> list[str]:
 def _pattern(stage: str, recipe: Recipe) -> str:
     if stage in PARTS:
         return PART
+    names = "|".join(re.escape(one.name) for one in recipe.evaluate.benchmarks)
     if stage == "report":
-        return r"(index\.html|report\.json)"
+        figures = "|".join([*FIGURES, f"score-({names})"])
+        return rf"(index\.html|report\.json|figures/({figures})\.(svg|pdf|csv))"
     if stage == "evaluate":
-        names = "|".join(re.escape(one.name) for one in recipe.evaluate.benchmarks)
         return rf"({'|'.join(MODELS)})/(predictions\.parquet|({names})\.json)"
     return _MODEL
 

@@ -1,0 +1,1 @@
+"""Figures for pages and papers: each is drawn once, and has its numbers beside it."""
