@@ -37,12 +37,20 @@ class Session:
 
     Args:
         place: where parts are computed; this process if absent.
+        others: run directories that may have what this one needs.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, place: Place | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        place: Place | None = None,
+        others: Sequence[Path] = (),
+    ) -> None:
         self.folder = folder
         self.recipe = recipe
         self.place = place or Here()
+        self.others = others
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
