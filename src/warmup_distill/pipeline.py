@@ -90,6 +90,7 @@ def opened(
     stage: str | None = None,
     place: Place | None = None,
     others: Sequence[Path] = (),
+    bounds: Mapping[int, float] | None = None,
 ) -> Iterator[Session]:
     """Check what can be checked, then hold the run directory for this process alone.
 
@@ -98,6 +99,7 @@ def opened(
         stage: the only stage that will be run, so that those before it must be as they should.
         place: where parts are computed, which stays open; the recipe's own if absent.
         others: run directories whose stages this one takes over where they are the same.
+        bounds: see `training.watch.Watched`.
 
     Raises:
         WarmupDistillError: something is wrong; nothing was written or removed.
@@ -105,7 +107,7 @@ def opened(
     if recipe.cluster and stage is None:
         require_shares(recipe, recipe.cluster.num_workers)
     with contextlib.nullcontext(place) if place else place_of(recipe.cluster) as at:
-        session = Session(folder, recipe, at, others)
+        session = Session(folder, recipe, at, others, bounds)
         require_folder(folder)
         if redo or not (folder / RECIPE).exists():
             preflight(session)
