@@ -1,6 +1,5 @@
 """A study is its runs, each as if it had been run alone, and nothing is made twice."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ import yaml
 from warmup_distill.cluster.places import Here
 from warmup_distill.errors import RecipeError
 from warmup_distill.pipeline import run
+from warmup_distill.records import Rollout
+from warmup_distill.store.artifacts import read_parts
 from warmup_distill.store.hashing import sha256
 from warmup_distill.studies.running import folder_of, run_all
 from warmup_distill.studies.settings import Study, load_study
@@ -97,6 +98,10 @@ def hashes(folder: Path) -> dict[str, str]:
     }
 
 
+def samples(folder: Path) -> list[list[int]]:
+    return [one.completion_ids for one in read_parts(folder / "rollouts", Rollout)]
+
+
 def test_runs_share_what_is_the_same_and_are_as_if_run_alone(tmp_path: Path) -> None:
     grid = {"rollouts.margin_threshold": [4.0, 1.0], "distill.max_steps": [1, 2]}
     study = load_study(written(tmp_path, grid=grid))
@@ -106,15 +111,16 @@ def test_runs_share_what_is_the_same_and_are_as_if_run_alone(tmp_path: Path) -> 
     first, longer, other, last = (folder_of(folder, one) for one in study.runs)
 
     def same(name: str, *runs: Path) -> bool:
-        return len({os.stat(one / name).st_ino for one in runs}) == 1
+        return len({(one / name).stat().st_ino for one in runs}) == 1
 
     assert same("warmup/model.safetensors", first, longer)
     assert same("rollouts/part-00000.parquet", first, longer)
     assert same("evaluate/student/problems.json", first, longer)
     assert same("control/model.safetensors", longer, last)
     assert not same("rollouts/part-00000.parquet", first, other)
-    alone = run(study.runs[-1].recipe, tmp_path / "alone")
-    assert hashes(last) == hashes(alone)
+    alone = run(study.runs[1].recipe, tmp_path / "alone")
+    assert hashes(longer) == hashes(alone)
+    assert samples(other) == samples(first)  # drawn once, and checked again
 
 
 def test_a_run_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> None:

@@ -40,13 +40,14 @@ def take_over(folder: Path, stage: str, fingerprint: str, others: Iterable[Path]
 
 
 def lend_parts(folder: Path, stage: str, others: Iterable[Path]) -> None:
-    """Give a run that has no parts of a stage those of another run, which judge themselves."""
-    if parts_in(folder / stage):
-        return
+    """Give a run the parts of a stage that the first other run has, which judge themselves."""
     for other in others:
-        for path in parts_in(other / stage):
-            share(path, folder / stage / path.name)
-        return
+        parts = parts_in(other / stage)
+        for path in parts:
+            if not (folder / stage / path.name).exists():
+                share(path, folder / stage / path.name)
+        if parts:
+            return
 
 
 def share(source: Path, target: Path) -> None:
