@@ -9,8 +9,7 @@ import os
 import sys
 import traceback
 
-from warmup_distill.cli import screen
-from warmup_distill.cli.commands import app
+from warmup_distill.cli import experiments, screen
 from warmup_distill.errors import NumbersError, WarmupDistillError
 from warmup_distill.foreign.reading import is_full_disk, is_out_of_memory, reason
 from warmup_distill.store.stopping import Stopped
@@ -24,7 +23,7 @@ def main() -> None:
     screen.guard()
     _quiet_libraries()
     try:
-        app()
+        experiments.app()
     except WarmupDistillError as error:
         _leave(f"error: {error}", 2)
     except NumbersError as error:

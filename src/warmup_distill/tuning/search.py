@@ -17,18 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from warmup_distill.cluster.choosing import place_of
 from warmup_distill.cluster.places import Place
 from warmup_distill.errors import NumbersError, RecipeError, RunError, WarmupDistillError
 from warmup_distill.pipeline import opened, run_stage, stages_of
 from warmup_distill.recipe import Recipe
-from warmup_distill.recipe.reading import put, validate
-from warmup_distill.store.artifacts import read_json
+from warmup_distill.recipe.reading import load_recipe, override, put, read_values, validate
+from warmup_distill.store.artifacts import read_json, write_json
+from warmup_distill.store.locking import locked
 from warmup_distill.store.manifest import Manifest
 from warmup_distill.tuning.trials import State, Trial, best, bounds, read_trials, write_trials
+from warmup_distill.tuning.writing import tuned_path, write_table, write_tuned
 
 logger = logging.getLogger(__name__)
 
-BASE, ONES = "base", "trials"
+BASE, ONES, ASKED = "base", "trials", "recipe.json"
 RANDOM = 8
 """Trials before the sampler begins to learn from them."""
 
@@ -39,6 +42,39 @@ class Budget:
 
     trials: int
     seconds: float = math.inf
+
+
+def tune(path: Path, overrides: Sequence[str], folder: Path, budget: Budget) -> Path:
+    """Search from a recipe's file; returns the path of the recipe with the best settings.
+
+    Args:
+        overrides: as of `load_recipe`.
+        folder: of the search; it goes on with the trials that are there.
+
+    Raises:
+        WarmupDistillError: as of `search`; or the folder, or the file beside the recipe, is not
+            of a search.
+    """
+    values, recipe = read_values(path, "a recipe"), load_recipe(path, overrides)
+    override(values, overrides)
+    target = tuned_path(path)
+    with locked(folder), place_of(recipe.cluster) as place:
+        _require_same(recipe, folder)
+        trials = search(recipe, folder, place, budget)
+    write_table(folder / "trials.csv", trials)
+    write_tuned(target, values, trials)
+    return target
+
+
+def _require_same(recipe: Recipe, folder: Path) -> None:
+    """A search goes on with its own recipe alone; where and how it is computed may change."""
+    asked = recipe.model_dump(mode="json", exclude={"cluster"})
+    if not (folder / ASKED).exists():
+        write_json(folder / ASKED, asked)
+    elif read_json(folder / ASKED) != asked:
+        raise RunError(
+            f"{folder} holds a search with another recipe. Name another folder with --output-dir."
+        )
 
 
 def space(recipe: Recipe) -> dict[str, tuple[float, float]]:
