@@ -19,6 +19,8 @@ from warmup_distill.cli.options import (
 from warmup_distill.cli.screen import say
 from warmup_distill.store.stopping import listening
 
+__all__ = ["app"]
+
 
 @app.command("study")
 def study_command(
