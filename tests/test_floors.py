@@ -8,7 +8,10 @@ import warmup_distill
 PACKAGE = Path(warmup_distill.__file__).parent
 
 FLOORS = {
-    "doors": ["__main__", "cli", "exporting", "planning", "api", "pipeline", "__init__"],
+    "doors": [
+        "__main__", "cli", "exporting", "planning", "studies", "tuning", "api", "pipeline",
+        "__init__",
+    ],
     "stages": ["stages"],
     "tools": [
         "page", "figures", "suites", "training", "scoring", "engines", "tree", "losses", "data",

@@ -4,11 +4,12 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from warmup_distill.cluster.choosing import place_of
+from warmup_distill.cluster.places import Place
 from warmup_distill.data.prompting import read_prompts
 from warmup_distill.engines.choosing import require_engine
 from warmup_distill.errors import ModelError, RunError
@@ -38,6 +39,7 @@ from warmup_distill.store.leaves import RECIPE
 from warmup_distill.store.locking import locked
 from warmup_distill.store.manifest import Manifest
 from warmup_distill.store.opening import open_run, require_run
+from warmup_distill.store.sharing import lend_parts, take_over
 from warmup_distill.store.stopping import leave_if_asked
 from warmup_distill.store.writing import in_words
 from warmup_distill.training.asked import require_sharding
@@ -93,13 +95,23 @@ def run(
 
 @contextlib.contextmanager
 def opened(
-    recipe: Recipe, folder: Path, *, redo: bool = False, stage: str | None = None
+    recipe: Recipe,
+    folder: Path,
+    *,
+    redo: bool = False,
+    stage: str | None = None,
+    place: Place | None = None,
+    others: Sequence[Path] = (),
+    bounds: Mapping[int, float] | None = None,
 ) -> Iterator[Session]:
     """Check what can be checked, then hold the run directory for this process alone.
 
     Args:
         redo: do again what depends on a change.
         stage: the only stage that will be run, so that those before it must be as they should.
+        place: where parts are computed, which stays open; the recipe's own if absent.
+        others: run directories whose stages this one takes over where they are the same.
+        bounds: see `training.watch.Watched`.
 
     Raises:
         WarmupDistillError: something is wrong; nothing was written or removed.
@@ -107,8 +119,8 @@ def opened(
     if recipe.cluster:
         require_shares(recipe, recipe.cluster.num_workers, stage)
     require_sharding(recipe, stage)
-    with place_of(recipe.cluster) as place:
-        session = Session(folder, recipe, place)
+    with contextlib.nullcontext(place) if place else place_of(recipe.cluster) as at:
+        session = Session(folder, recipe, at, others, bounds)
         require_folder(folder)
         if redo or not (folder / RECIPE).exists():
             preflight(session)
@@ -197,6 +209,9 @@ def run_stage(session: Session, stage: str) -> None:
                 f"{stage} needs the stage {before}, which {session.folder} does not have yet. "
                 f"Run `warmup-distill {before} RECIPE` first, or all with `warmup-distill run`."
             )
+    if came := _take_over(session, stage):
+        logger.info("%s: that of %s", stage, came)
+        return
     manifest.begin(stage, session.fingerprints[stage])
     began = time.perf_counter()
     try:
@@ -208,6 +223,17 @@ def run_stage(session: Session, stage: str) -> None:
     manifest.record(stage, session.fingerprints[stage], time.perf_counter() - began, counts)
     logger.info("%s: %s", stage, describe(stage, counts))
     leave_if_asked()
+
+
+def _take_over(session: Session, stage: str) -> Path | None:
+    """The other run that a stage was taken over from; samples alone where no more is the same."""
+    folder, others = session.folder, session.others
+    if stage == "report" or stage in Manifest(folder).entries:
+        return None
+    came = take_over(folder, stage, session.fingerprints[stage], others)
+    if came is None and stage == "rollouts":
+        lend_parts(folder, stage, others)
+    return came
 
 
 def describe(stage: str, counts: dict[str, Any]) -> str:

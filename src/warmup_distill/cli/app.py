@@ -12,6 +12,7 @@ from warmup_distill.cli.commands import (
     stage_command,
 )
 from warmup_distill.cli.exchange import export_command, score_command
+from warmup_distill.cli.experiments import study_command, tune_command
 from warmup_distill.cli.memory import require_addresses
 
 app = typer.Typer(
@@ -48,6 +49,8 @@ for _stage, _help in STAGE_HELP.items():
         app.command("evaluate")(evaluate_command)
     else:
         app.command(_stage, help=_help)(stage_command(_stage))
+app.command("study")(study_command)
+app.command("tune")(tune_command)
 app.command("score")(score_command)
 app.command("plan")(plan_command)
 app.command("export")(export_command)

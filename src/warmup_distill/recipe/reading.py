@@ -6,7 +6,7 @@ import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,8 @@ from warmup_distill.errors import RecipeError
 from warmup_distill.foreign.reading import read_text, reading
 from warmup_distill.foreign.showing import brief
 from warmup_distill.recipe.whole import Recipe
+
+Whole = TypeVar("Whole", bound=BaseModel)
 
 SYNONYMS = {
     "dpo": "sigmoid", "cdpo": "sigmoid", "slic": "hinge", "kl": "forward_kl", "kd": "forward_kl",
@@ -79,25 +81,66 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: the file is missing, is no YAML mapping, or does not validate; all faults of
             the recipe are named at once.
     """
-    path = Path(path)
-    what = f"expected a recipe (YAML, UTF-8) at {path}, but it cannot be read"
-    values = _parse(read_text(path, RecipeError, what, most=MOST_CHARACTERS), str(path))
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: expected a mapping such as `teacher: …`, got {brief(values)}")
-    for override in overrides:
-        _apply(values, override)
+    values = read_values(path, "a recipe")
+    override(values, overrides)
     return validate(values, str(path))
+
+
+def read_values(path: str | Path, what: str) -> dict[str, Any]:
+    """What stands in a YAML file, which is no more than such a file may hold.
+
+    Args:
+        what: the file is, in a message.
+
+    Raises:
+        RecipeError: the file is missing, or is no YAML mapping.
+    """
+    path = Path(path)
+    said = f"expected {what} (YAML, UTF-8) at {path}, but it cannot be read"
+    values = _parse(read_text(path, RecipeError, said, most=MOST_CHARACTERS), str(path))
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: expected a mapping such as `key: …`, got {brief(values)}")
+    return values
+
+
+def override(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put `section.key=value` each into a recipe's values, as given to `--set`."""
+    for one in overrides:
+        path, equals, text = one.partition("=")
+        if not equals or not path:
+            raise RecipeError(f"--set expects key=value such as rollouts.num_samples=4, got {one}")
+        put(values, path, _parse(text, f"--set {one}"), f"--set {one}")
+
+
+def put(values: dict[str, Any], path: str, value: Any, said: str) -> None:
+    """Put a value where a path such as `rollouts.num_samples` says.
+
+    Args:
+        said: begins the message of a RecipeError, where there is no such place.
+    """
+    *sections, key = path.split(".")
+    target: Any = values
+    for section in sections:
+        if isinstance(target, dict) and target.get(section) is None:
+            target[section] = {}
+        target = target[_place(target, section, said)]
+    target[_place(target, key, said)] = value
 
 
 def validate(values: dict[str, Any], where: str) -> Recipe:
     """Validate a recipe's values; `where` begins the message."""
+    return validate_as(Recipe, values, where, "recipe")
+
+
+def validate_as(kind: type[Whole], values: dict[str, Any], where: str, name: str) -> Whole:
+    """Validate what a file holds; `where` begins the message, and `name` says what it should be."""
     try:
-        return Recipe.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         faults = error.errors()
-        lines = [f"  {explain(detail)}" for detail in faults[:MOST_FAULTS]]
+        lines = [f"  {explain(detail, kind)}" for detail in faults[:MOST_FAULTS]]
         lines += [f"  and {len(faults) - MOST_FAULTS} more"] if faults[MOST_FAULTS:] else []
-        raise RecipeError("\n".join([f"{where} is not a valid recipe:", *lines])) from error
+        raise RecipeError("\n".join([f"{where} is not a valid {name}:", *lines])) from error
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -115,28 +158,15 @@ def _parse(text: str, where: str) -> Any:
             raise RecipeError(f"{where} does not parse as YAML: {said}") from error
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise RecipeError(f"--set expects key=value such as rollouts.num_samples=4, got {override}")
-    *sections, key = path.split(".")
-    target: Any = values
-    for section in sections:
-        if isinstance(target, dict) and target.get(section) is None:
-            target[section] = {}
-        target = target[_place(target, section, override)]
-    target[_place(target, key, override)] = _parse(text, f"--set {override}")
-
-
-def _place(target: Any, key: str, override: str) -> str | int:
+def _place(target: Any, key: str, said: str) -> str | int:
     """Where `key` is in a section of the recipe, or in a list by its number from 0."""
     if isinstance(target, dict):
         return key
     if not isinstance(target, list):
-        raise RecipeError(f"--set {override}: what comes before {key} is not a section or a list")
+        raise RecipeError(f"{said}: what comes before {key} is not a section or a list")
     if not key.isdecimal() or len(key) > 9 or int(key) >= len(target):
         raise RecipeError(
-            f"--set {override}: expected a number from 0 to {len(target) - 1}, got {brief(key)}"
+            f"{said}: expected a number from 0 to {len(target) - 1}, got {brief(key)}"
         )
     return int(key)
 

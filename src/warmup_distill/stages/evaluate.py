@@ -20,9 +20,10 @@ from warmup_distill.records import Prediction, Prompt
 from warmup_distill.stages.evaluation import Subject, ask_all, longest
 from warmup_distill.stages.session import Session
 from warmup_distill.store.artifacts import read_notes, read_records, write_json, write_records
-from warmup_distill.store.fingerprints import digest
+from warmup_distill.store.fingerprints import asked, digest
 from warmup_distill.store.hashing import sha256
 from warmup_distill.store.removing import remove_empty
+from warmup_distill.store.sharing import share
 from warmup_distill.store.stopping import leave_if_asked
 
 PREDICTIONS = "predictions.parquet"
@@ -40,20 +41,19 @@ def evaluate_models(session: Session) -> dict[str, int]:
     most = sum(_most_tokens(recipe, benchmark, len(prompts)) for benchmark, prompts in benchmarks)
     folders = {name: session.folder / "evaluate" / name for name in models}
     refs = {name: session.ref(where) for name, where in models.items()}
-    questions = {
-        name: digest([session.fingerprints["evaluate"], ref.identity, recipe.dtype])
-        for name, ref in refs.items()
-    }
+    questions = {name: _question(session, ref) for name, ref in refs.items()}
+    for name in models:
+        _take_over(session, name, questions[name], benchmarks)
     waiting = [name for name in models if not _is_done(folders[name], questions[name], benchmarks)]
-    asked = [(name, benchmark) for name in waiting for benchmark in benchmarks]
+    pending = [(name, benchmark) for name in waiting for benchmark in benchmarks]
     answered: list[Subject] = []
     with Progress("evaluate", len(models) * most) as progress:
         progress.settle((len(models) - len(waiting)) * most)
-        if asked:
+        if pending:
             batching = _batching(session, benchmarks)
-            answered = batching.run(partial(_ask, session, asked, refs), progress)
+            answered = batching.run(partial(_ask, session, pending, refs), progress)
     for name in waiting:
-        some = [one for (owner, _), one in zip(asked, answered, strict=True) if owner == name]
+        some = [one for (owner, _), one in zip(pending, answered, strict=True) if owner == name]
         _write_results(some, folders[name], name, benchmarks, questions[name])
         leave_if_asked()
     _charge(session, folders, benchmarks)
@@ -78,9 +78,28 @@ def _charge(session: Session, folders: Mapping[str, Path], benchmarks: Benchmark
     session.charge("evaluate", costs(passes, session.sizes))
 
 
+def _question(session: Session, model: ModelRef) -> str:
+    """A digest of what is asked of a model, the same in each run that asks the same of it."""
+    asked_of_all = asked(session.recipe, "evaluate", session.contents)
+    fields = {name: one for name, one in asked_of_all["fields"].items() if name != "control"}
+    return digest([fields, session.contents, model.identity])
+
+
+def _take_over(session: Session, model: str, question: str, benchmarks: Benchmarks) -> None:
+    """Take over what the same model answered in another run."""
+    there = Path("evaluate") / model
+    if _is_done(session.folder / there, question, benchmarks):
+        return
+    for other in session.others:
+        if _is_done(other / there, question, benchmarks):
+            for name in (*(f"{one.name}.json" for one, _ in benchmarks), PREDICTIONS):
+                share(other / there / name, session.folder / there / name)
+            return
+
+
 def _ask(
     session: Session,
-    asked: Sequence[tuple[str, tuple[Benchmark, list[Prompt]]]],
+    pending: Sequence[tuple[str, tuple[Benchmark, list[Prompt]]]],
     refs: Mapping[str, ModelRef],
     batch_tokens: int,
     meter: Meter,
@@ -94,10 +113,10 @@ def _ask(
             prompts=prompts,
             batch_tokens=batch_tokens,
         )
-        for name, (benchmark, prompts) in asked
+        for name, (benchmark, prompts) in pending
     ]
     folder = session.folder / "evaluate"
-    drawn = [folder / name / "drawn" / benchmark.name for name, (benchmark, _) in asked]
+    drawn = [folder / name / "drawn" / benchmark.name for name, (benchmark, _) in pending]
     return ask_all(session, subjects, drawn, meter)
 
 

@@ -1,6 +1,6 @@
 """What the stages of one run share in memory: its folder, its recipe, and models loaded once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -44,12 +44,23 @@ class Session:
 
     Args:
         place: where parts are computed; this process if absent.
+        others: run directories that may have what this one needs.
+        bounds: see `training.watch.Watched`.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, place: Place | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        place: Place | None = None,
+        others: Sequence[Path] = (),
+        bounds: Mapping[int, float] | None = None,
+    ) -> None:
         self.folder = folder
         self.recipe = recipe
         self.place = place or Here()
+        self.others = others
+        self.bounds = bounds or {}
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:

@@ -87,6 +87,7 @@ def _watching(session: Session, held_out: Sequence[Prompt]) -> dict[str, Any]:
         "max_new_tokens": settings.max_new_tokens,
         "batch_tokens": batching.chosen.tokens,
         "seed": recipe.seed,
+        "bounds": session.bounds,
     }
 
 

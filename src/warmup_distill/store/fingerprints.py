@@ -106,17 +106,22 @@ def fingerprints(recipe: Recipe, known: Mapping[str, str | None]) -> dict[str, s
     Args:
         known: the contents of the recipe's files and models.
     """
-    values = recipe.model_dump(mode="json")
     found: dict[str, str] = {}
-    for stage, needs in NEEDS.items():
-        names = [*_models(recipe, needs), *_files(recipe, needs)]
-        facts = {
-            "fields": {field: _at(values, field) for field in needs.fields},
-            "contents": {name: known[name] for name in names},
-            "stages": [found[name] for name in read_by(stage, recipe)],
-        }
+    for stage in NEEDS:
+        before = [found[name] for name in read_by(stage, recipe)]
+        facts = asked(recipe, stage, known) | {"stages": before}
         found[stage] = digest(facts)
     return found
+
+
+def asked(recipe: Recipe, stage: str, known: Mapping[str, str | None]) -> dict[str, Any]:
+    """What a stage reads by itself; arguments as of `fingerprints`."""
+    values, needs = recipe.model_dump(mode="json"), NEEDS[stage]
+    names = [*_models(recipe, needs), *_files(recipe, needs)]
+    return {
+        "fields": {field: _at(values, field) for field in needs.fields},
+        "contents": {name: known[name] for name in names},
+    }
 
 
 def digest(facts: Any) -> str:

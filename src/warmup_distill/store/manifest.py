@@ -110,6 +110,12 @@ class Manifest:
         write_json(self.path, manifest)
         clear_checkpoints(self.folder, stage)
 
+    def enter(self, stage: str, entry: dict[str, Any]) -> None:
+        """Enter a stage as another run's manifest has it; its files are there."""
+        manifest = self.read()
+        manifest["stages"][stage] = entry
+        write_json(self.path, manifest)
+
     def require_there(self, because: Exception | None = None) -> None:
         """Raise a RunError if the run directory has gone, which then is the cause of an error."""
         if not self.path.exists():

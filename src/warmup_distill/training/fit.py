@@ -142,7 +142,8 @@ def _go_on(trainer: GloballyNormalizedTrainer, checkpoint: Path, watch: Watch | 
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     if watch:
         watch.recall(checkpoint)
-    ended = state.global_step >= state.max_steps or (watch is not None and watch.leads_away())
+    stopped = watch is not None and (watch.leads_away() or watch.is_given_up())
+    ended = state.global_step >= state.max_steps or stopped
     if not ended:
         trainer.train(resume_from_checkpoint=str(checkpoint))
         return

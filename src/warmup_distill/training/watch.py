@@ -6,8 +6,9 @@ away from the teacher is stopped.
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class Watched:
     max_new_tokens: int
     batch_tokens: int
     seed: int
+    bounds: Mapping[int, float] = field(default_factory=dict)
+    """KL(student ‖ teacher) by step, above which the warm-up is given up."""
 
 
 def hold_out(
@@ -132,7 +135,10 @@ class Watch(TrainerCallback):
             return
         if self.history[-1]["step"] < step:
             self._examine(step)
-        if self.leads_away():
+        if self.is_given_up():
+            logger.info("warmup: given up after step %d: others were nearer by then", step)
+            control.should_save = control.should_training_stop = True
+        elif self.leads_away():
             logger.warning(
                 "warmup: stopped after step %d: on held-out prompts the student is further from "
                 "its teacher than it came, %d times in a row. Its best point is kept (step %d). "
@@ -162,7 +168,14 @@ class Watch(TrainerCallback):
 
     def counts(self) -> dict[str, int]:
         """For the manifest: where the best point was, and whether the training was stopped."""
-        return {"best_step": int(self.best["step"]), "stopped": int(self.leads_away())}
+        return {"best_step": int(self.best["step"]), "stopped": int(self.leads_away())} | (
+            {"given_up": 1} if self.is_given_up() else {}
+        )
+
+    def is_given_up(self) -> bool:
+        """Whether the last examination found it beyond its bound."""
+        bound = self.given.bounds.get(int(self.history[-1]["step"]), math.inf)
+        return self.nearest["watch_kl"] > bound
 
     def leads_away(self) -> bool:
         """Further from the teacher than at the start, so many times in a row."""
