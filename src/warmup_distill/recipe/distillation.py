@@ -155,6 +155,8 @@ class DistillSection(TrainSection):
     temperature_squared: bool = False
     """Multiply the divergence by temperature², as DistillKit and axolotl do; most do not."""
     completions: CompletionsSection = CompletionsSection()
+    limit: int | None = Field(None, ge=1, json_schema_extra=unit("rows"))
+    """Distil on the first so many rows alone, as where few prompts have a reference."""
     max_length: int = Field(1024, ge=2, json_schema_extra=unit("tokens"))
     """Prompt and completion; a longer one is cut and then has no end-of-sequence."""
     teacher_signal: Literal["live", "hidden", "top_k"] = "live"

@@ -1,7 +1,8 @@
 """What a control may cost, and how many optimizer steps that is.
 
-Steps are reckoned ahead, for the schedule of the learning rate needs their number: by what the
-distillation of this run took for each token that it trained on, and by the control's own rows.
+Steps are reckoned ahead, for the schedule of the learning rate needs their number: by the control's
+own rows, and for one of equal compute by what the distillation took for each token that it trained
+on.
 """
 
 import math
@@ -9,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from warmup_distill.ledger.costs import costs, total
+from warmup_distill.ledger.passes import NOTHING, Pass, training_operations
 from warmup_distill.ledger.paths import went_into
+from warmup_distill.models.loading import blank_model
 from warmup_distill.recipe import DistillSection
 from warmup_distill.stages.distilling import Material
 from warmup_distill.stages.session import Session
 from warmup_distill.store.manifest import Manifest
+from warmup_distill.training.adapters import with_lora
 
 
 def distillation(session: Session) -> Mapping[str, Any]:
@@ -23,9 +27,8 @@ def distillation(session: Session) -> Mapping[str, Any]:
 
 def cost_of_warmup(session: Session) -> int:
     """Operations that the warm-up adds: its own, and the rollouts if nothing else needs them."""
-    whole, entry = _spent(session, ["distill"]), distillation(session)
-    others = [stage for stage in entry["uses"] if stage != "warmup"]
-    return whole - _own(entry) - _spent(session, [*session.student_stages, *others])
+    others = ["rollouts"] if session.recipe.distill.completions.source == "rollouts" else []
+    return _spent(session, ["warmup"]) - _spent(session, [*session.student_stages, *others])
 
 
 def steps_with_warmup(session: Session, section: DistillSection, given: Material) -> int:
@@ -49,8 +52,11 @@ def steps_without_teacher(
     session: Session, section: DistillSection, given: Material, operations: int
 ) -> int:
     """Optimizer steps on rows by cross-entropy alone that cost so much."""
-    done = _trained(distillation(session))
-    return _steps(operations, done["operations"] / done["tokens"] * _per_step(section, given))
+    again = given.whole if section.activation_checkpointing else NOTHING
+    again = Pass(tokens=again.tokens, keys=again.keys)
+    sizes, adapters = session.sizes["student"], _adapters(session, section)
+    whole = training_operations(given.whole, again, sizes, adapters)
+    return _steps(operations, whole / _steps_of_an_epoch(section, given))
 
 
 def _steps(operations: int, per_step: float) -> int:
@@ -59,8 +65,20 @@ def _steps(operations: int, per_step: float) -> int:
 
 def _per_step(section: DistillSection, given: Material) -> float:
     """Tokens of an optimizer step, in the mean over all rows."""
+    return given.whole.tokens / _steps_of_an_epoch(section, given)
+
+
+def _steps_of_an_epoch(section: DistillSection, given: Material) -> int:
     batch = section.per_device_train_batch_size * section.gradient_accumulation_steps
-    return given.tokens / math.ceil(len(given.rows) / batch)
+    return math.ceil(len(given.rows) / batch)
+
+
+def _adapters(session: Session, section: DistillSection) -> int:
+    """Numbers of a training's low-rank adapters; 0 where all weights are trained."""
+    if section.lora is None:
+        return 0
+    adapted = with_lora(blank_model(session.student_name), section.lora)
+    return int(adapted.num_parameters(only_trainable=True))
 
 
 def _trained(entry: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -36,6 +36,7 @@ SUPERVISED: dict[str, Any] = {
     "temperature": 1.0,
     "temperature_squared": False,
     "completions": CompletionsSection(source="teacher"),
+    "limit": None,
     "teacher_signal": "live",
 }
 """What makes a distillation cross-entropy with given completions alone."""
@@ -59,7 +60,7 @@ def distill_corrected(session: Session) -> dict[str, Any]:
     """Write control_corrected/: distilled in as many steps on corrected completions."""
     stage, section = "control_corrected", session.recipe.distill
     source = section.completions.model_copy(update={"source": "rollouts"})
-    section = section.model_copy(update={"completions": source})
+    section = section.model_copy(update={"completions": source, "limit": None})
     prompts = list(read_parts(session.folder / "prompts", Prompt))
     given = from_rollouts(session, section, prompts, owner=stage)
     steps = distillation(session)["counts"]["steps"]

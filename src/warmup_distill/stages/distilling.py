@@ -54,21 +54,17 @@ class Material:
     owner: str
     """Names the folder of the teacher's signals on these rows."""
 
-    @property
-    def tokens(self) -> int:
-        """Those that one pass over the rows runs; the last one of each row predicts nothing."""
-        return self._whole.tokens
-
     def signalled(self, section: DistillSection) -> Passes:
         """What the teacher runs for its signal on disk; of hidden states the head comes later."""
         if section.teacher_signal == "live":
             return {}
-        whole = self._whole
+        whole = self.whole
         body = Pass(tokens=whole.tokens, keys=whole.keys)
         return {("teacher", "score"): whole if section.teacher_signal == "top_k" else body}
 
     @cached_property
-    def _whole(self) -> Pass:
+    def whole(self) -> Pass:
+        """One pass over all rows; the last token of each predicts nothing."""
         lengths = ((len(row["prompt_ids"]), len(row["completion_ids"])) for row in self.rows)
         return sum((of_row(*one) for one in lengths), NOTHING)
 
@@ -94,7 +90,7 @@ def material(session: Session, section: DistillSection, stage: str) -> Material:
         rows = completion_rows(prompts, found, section.max_length)
     else:
         rows = known_rows(section, prompts, session.renderer)
-    counts = {"left_out": len(prompts) - len(rows)}
+    rows, counts = rows[: section.limit], {"left_out": len(prompts) - len(rows)}
     return Material(rows=rows, passes=passes, uses=[], counts=counts, owner=_owner(section))
 
 
@@ -107,6 +103,7 @@ def from_rollouts(
     found, wrong = corrected(prompts, rollouts, session.tokenizer, right=right)
     rows = completion_rows(prompts, found, section.max_length)
     counts = {"left_out": sum(map(len, found.values())) - len(rows), "dropped": {"verifier": wrong}}
+    rows = rows[: section.limit]
     return Material(rows=rows, passes={}, uses=["rollouts"], counts=counts, owner=owner)
 
 

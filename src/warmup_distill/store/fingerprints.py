@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from warmup_distill.errors import RunError
-from warmup_distill.recipe import Recipe, controls
+from warmup_distill.recipe import Recipe, TrainSection, controls
 from warmup_distill.recipe.engine import EngineSection
+from warmup_distill.recipe.trainer import TrainerSection
 from warmup_distill.store.hashing import sha256
 
 FREE = frozenset(
@@ -21,7 +22,11 @@ FREE = frozenset(
 )  # fmt: skip
 """Fields that change how fast or how safely a run goes, not what comes out."""
 
-LATER = frozenset({"cut.completions.verifier", "distill.completions.verifier"})
+LATER = frozenset(
+    {"cut.completions.verifier", "cut.limit", "distill.completions.verifier", "distill.limit"}
+    | {f"{section}.trainer.{name}" for section in ("cut", "warmup", "distill")
+       for name in TrainerSection.model_fields}
+)  # fmt: skip
 """Fields that earlier versions did not have, and that say nothing where they are absent."""
 
 MODELS = ("teacher", "student", "pairs.reward_model")
@@ -45,6 +50,14 @@ class Needs:
 DISTILLED = ("seed", "dtype", "teacher_dtype", "distill", "rollouts.max_new_tokens")
 """What every distillation of a student reads."""
 
+COLD = (
+    "seed", "dtype", "teacher_dtype", "rollouts.max_new_tokens", "distill.completions.source",
+    "distill.max_length",
+    *(f"distill.{name}" for name in TrainSection.model_fields
+      if name not in ("max_steps", "num_train_epochs")),
+)  # fmt: skip
+"""What a cold start reads: how it is trained, but not on what or for how long."""
+
 NEEDS = {
     "prompts": Needs(fields=("teacher", "student", "prompts", "rollouts.max_new_tokens")),
     "cut": Needs(fields=("seed", "dtype", "teacher_dtype", "cut"), stages=("prompts",)),
@@ -62,7 +75,7 @@ NEEDS = {
         stages=("prompts", "cut"),
     ),
     "control_compute": Needs(fields=DISTILLED, stages=("prompts", "cut", "distill")),
-    "cold_start": Needs(fields=DISTILLED, stages=("prompts", "cut", "distill")),
+    "cold_start": Needs(fields=COLD, stages=("prompts", "cut", "warmup")),
     "control_cold_start": Needs(fields=DISTILLED, stages=("prompts", "cold_start")),
     "control_corrected": Needs(fields=DISTILLED, stages=("prompts", "cut", "rollouts")),
     "evaluate": Needs(
@@ -185,7 +198,7 @@ def _inside(folder: Path) -> list[Path]:
 def _at(values: dict[str, Any], field: str) -> Any:
     found = _value(values, field)
     flat = _flat(found, field)
-    left_out = FREE | {key for key in LATER if flat.get(key) is None}
+    left_out = FREE | {key for key in LATER if not flat.get(key)}
     return {key: value for key, value in flat.items() if key not in left_out}
 
 
