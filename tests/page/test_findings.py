@@ -191,7 +191,7 @@ def test_without_values_of_single_prompts_nothing_is_claimed(folder: Path) -> No
         path.unlink()
     text, numbers = page(folder)
     (found,) = numbers["did_the_warmup_help"]
-    assert found["answer"] == "not known" and "The pairing is not known" in text
+    assert found["answer"] == "not known" and "the pairing is not known" in text
     assert {one["low"] for one in found["differences"]} == {None}
     assert all(one["difference"] is not None for one in found["differences"])
     assert "pairing is not known" in shown(folder).replace("\n", " ")

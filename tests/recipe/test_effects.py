@@ -41,7 +41,7 @@ NEED_ANOTHER: dict[str, dict[str, Any]] = {
     "label_smoothing": {"loss": "robust"},
     "gamma": {"loss": "simpo"},
 }
-DISTILL |= {"temperature_squared": True, "top_k": 3}
+DISTILL |= {"temperature_squared": True, "top_k": 3, "limit": 3}
 WARMUP: dict[str, Any] = TRAINING | {
     "beta": 2.0, "loss": "hinge", "label_smoothing": 0.1, "gamma": 0.5, "nll_weight": 0.5,
     "watch": {"prompts": 7},

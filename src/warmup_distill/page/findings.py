@@ -1,4 +1,4 @@
-"""Whether the warm-up helped: warmed up and distilled against distilled only, and one sentence."""
+"""Whether the warm-up helped: warmed up and distilled against each control, and one sentence."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +9,14 @@ from warmup_distill.page.contrasts import Contrast, contrasts, read_sums
 from warmup_distill.page.table import TableRow
 from warmup_distill.page.words import MINUS, count, decimal, enumeration
 
+AGAINST = {
+    "control": "",
+    "control_compute": "Against distilling for longer, at the same cost: the",
+    "control_cold_start": "Against a cold start at the same cost: the",
+    "control_corrected": "Against distilling on corrected completions: the",
+}
+"""The models that the one warmed up and distilled is held against, and how a sentence begins."""
+
 Answer = Literal["yes", "in part", "no clear difference", "no, it hurt", "not known"]
 
 
@@ -17,8 +25,10 @@ class Finding:
     """What a benchmark says of the warm-up."""
 
     benchmark: str
+    against: str = "control"
+    """One of `AGAINST`."""
     contrasts: Sequence[Contrast]
-    """Warmed up and distilled minus distilled only."""
+    """Warmed up and distilled minus that."""
 
     @property
     def answer(self) -> Answer:
@@ -36,10 +46,10 @@ class Finding:
     def sentence(self) -> str:
         """What follows from all the intervals."""
         if self.answer == "not known":
-            return _unpaired(self.contrasts)
+            return self._begun(_unpaired(self.contrasts))
         scores = [one for one in self.contrasts if one.measure.is_score]
         distances = [one for one in self.contrasts if not one.measure.is_score]
-        said = f"The warm-up {_of_scores(scores)}"
+        said = self._begun(f"The warm-up {_of_scores(scores)}")
         if asked := _prompts(scores):
             whose = (
                 "that both students answered" if self.is_paired else "of each, not the same ones"
@@ -50,6 +60,15 @@ class Finding:
             where = f"over {count(checked)} of them " if checked and checked != asked else ""
             said += f"; {where}{_of_distances(distances)}"
         return f"{said}.{_to_tell(self.contrasts)}"
+
+    def _begun(self, said: str) -> str:
+        start = AGAINST[self.against]
+        return start + said.removeprefix("The") if start else said
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is against the same distillation without the warm-up."""
+        return self.against == "control"
 
     @property
     def is_paired(self) -> bool:
@@ -78,6 +97,7 @@ class Finding:
         """For report.json."""
         return {
             "benchmark": self.benchmark,
+            "against": self.against,
             "answer": self.answer,
             "sentence": self.sentence,
             "differences": [_numbers(one) for one in self.contrasts],
@@ -85,22 +105,24 @@ class Finding:
 
 
 def findings(folder: Path, rows: Sequence[TableRow]) -> list[Finding]:
-    """One for each benchmark on which both distilled students were evaluated."""
-    ours, theirs = (
-        {row.benchmark: row for row in rows if row.model == model}
-        for model in ("distill", "control")
-    )
-    our, their = read_sums(folder, "distill"), read_sums(folder, "control")
+    """One for each benchmark and each control on which both distilled students were evaluated."""
+    known = {(row.benchmark, row.model): row for row in rows}
+    sums = {row.model: read_sums(folder, row.model) for row in rows}
     return [
         Finding(
             benchmark=name,
+            against=model,
             contrasts=[
-                *contrasts(ours[name], theirs[name], our.get(name, {}), their.get(name, {}))
+                *contrasts(
+                    known[name, "distill"], known[name, model],
+                    sums["distill"].get(name, {}), sums[model].get(name, {}),
+                )
             ],
         )
-        for name in ours
-        if name in theirs
-    ]
+        for name in dict.fromkeys(row.benchmark for row in rows)
+        for model in AGAINST
+        if {(name, "distill"), (name, model)} <= known.keys()
+    ]  # fmt: skip
 
 
 def _prompts(some: Sequence[Contrast]) -> int | None:
@@ -129,8 +151,8 @@ def _unpaired(contrasts: Sequence[Contrast]) -> str:
         if one.measure.is_score
     ]
     return (
-        "The pairing is not known: this run keeps no values of single prompts, so its differences "
-        f"have no intervals. By the means alone the warm-up moves {enumeration(moved)}."
+        f"The warm-up moves {enumeration(moved)} by the means alone: this run keeps no values of "
+        "single prompts, so the pairing is not known and differences have no intervals."
     )
 
 

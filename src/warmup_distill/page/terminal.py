@@ -24,13 +24,14 @@ def render_tables(folder: Path) -> Iterator[Table]:
     Margins and KL are in nats per token; changes of shares in points.
     """
     rows = table_rows(folder)
-    found = {finding.benchmark: finding for finding in findings(folder, rows)}
+    found = findings(folder, rows)
     for benchmark in dict.fromkeys(row.benchmark for row in rows):
         some = [row for row in rows if row.benchmark == benchmark]
-        yield _table(benchmark, some, found.get(benchmark))
+        yield _table(benchmark, some, [one for one in found if one.benchmark == benchmark])
 
 
-def _table(benchmark: str, rows: list[TableRow], finding: Finding | None) -> Table:
+def _table(benchmark: str, rows: list[TableRow], found: list[Finding]) -> Table:
+    finding = next((one for one in found if one.is_first), None)
     note = cost_note(rows)
     lines = [[row.label, *(_cell(row, measure) for measure in MEASURES)] for row in rows]
     effect = [*_effect(finding)] if finding else []
@@ -41,11 +42,12 @@ def _table(benchmark: str, rows: list[TableRow], finding: Finding | None) -> Tab
         effect = [[*line, ""] for line in effect]
     needed = sum(max(map(len, column)) for column in zip(headings, *lines, *effect, strict=True))
     explained = [f"{label}: {text}." for label, text in explanations(rows)]
-    answer = f"Did the warm-up help? {finding.headline}" if finding else None
+    answers = [f"Did the warm-up help? {one.headline}" for one in found[:1]]
+    answers += [one.headline for one in found[1:]]
     table = Table(
         title=f"{clean(benchmark)}: {caption(rows)}",
         title_justify="left",
-        caption="\n".join(filter(None, [*explained, note, answer])) or None,
+        caption="\n".join(filter(None, [*explained, note, *answers])) or None,
         caption_justify="left",
         caption_style="none",
         box=box.SIMPLE_HEAD,
