@@ -128,9 +128,9 @@ def test_a_run_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> None:
     study = load_study(written(tmp_path, settings=settings, until="prompts"))
     folder = tmp_path / "study"
     folder.mkdir()
-    ended: list[str] = []
-    failures = run_all(study, folder, Here(), lambda one: ended.append(one.name))
+    ended: list[list[str]] = []
+    failures = run_all(study, folder, Here(), lambda known: ended.append(list(known)))
     assert list(failures) == ["wrong,seed=0"]
     assert "nowhere" in failures["wrong,seed=0"]
-    assert ended == ["wrong,seed=0", "right,seed=0"]
+    assert ended == [["wrong,seed=0"], ["wrong,seed=0"]]
     assert (folder_of(folder, study.runs[1]) / "prompts").is_dir()

@@ -37,6 +37,8 @@ def study_command(
     for name, why in failures.items():
         say(f"\n{name} failed: {why}")
     say(f"\nStudy: {folder / 'index.html'}")
+    if failures:
+        raise typer.Exit(1)
 
 
 def tune_command(

@@ -60,6 +60,7 @@ def intervals(
     *,
     x_label: str,
     y_label: str,
+    y_mark: Mark | None = None,
     log_x: bool = False,
 ) -> Chart:
     """Points with error bars, joined where a series has several, as in score against compute.
@@ -71,7 +72,7 @@ def intervals(
     points = [(name, one) for name, some in series.items() for one in some]
     told: dict[str, str] = {}
     with styled(caption.name):
-        figure, axes = blank(x_label, y_label, legend=len(series))
+        figure, axes = blank(x_label, y_label, legend=len(series) + bool(y_mark))
         handles = []
         for number, (name, some) in enumerate(series.items()):
             handles.append(_joined(axes, name, some, _looks(number)))
@@ -80,8 +81,9 @@ def intervals(
                 told[gid] = f"{name}: {label(one.y)} ({label(one.low)} to {label(one.high)})"
                 _point(axes, one, _looks(number), gid)
         (_fit_log_x if log_x else _fit_around)(axes, [one.x for _, one in points])
-        _fit_y(axes, [end for _, one in points for end in (one.low, one.high)])
-        legend(figure, handles)
+        ends = [end for _, one in points for end in (one.low, one.high)]
+        _fit_y(axes, [*ends, *([y_mark[0]] if y_mark else [])])
+        legend(figure, [*handles, *([level(axes, y_mark)] if y_mark else [])])
     return Chart(
         caption=caption,
         drawn=figure,

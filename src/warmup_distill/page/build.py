@@ -67,10 +67,10 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML that opens from disk, without a network."""
-    style, script = _asset("style.css"), _asset("viewer.js")
+    style, script = asset("style.css"), asset("viewer.js")
     stages = page.manifest.get("stages", {})
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             page=page,
@@ -81,22 +81,27 @@ def render(page: Page) -> str:
             viewer=_viewer_data(page),
             style=Markup(style),
             script=Markup(script),
-            policy=_policy(style, script),
+            policy=policy(style, script),
         )
     )
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+def environment(*folders: Path) -> jinja2.Environment:
+    """How templates are read and what they print, escaped and cleaned.
+
+    Args:
+        folders: of templates, besides those that all pages share.
+    """
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, _HERE]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # and keys as they come
-    environment.filters.update(
+    found.policies["json.dumps_kwargs"] = {"allow_nan": False}  # and keys as they come
+    found.filters.update(
         count=words.count,
         decimal=words.decimal,
         percent=words.percent,
@@ -105,14 +110,14 @@ def _environment() -> jinja2.Environment:
         operations=words.operations,
         ratio=words.ratio,
     )
-    environment.globals.update(
+    found.globals.update(
         filter_words=FILTER_WORDS,
         measures=MEASURES,
         caption=caption,
         cost_note=cost_note,
         explanations=explanations,
     )
-    return environment
+    return found
 
 
 def _printable(value: Any) -> Any:
@@ -120,14 +125,16 @@ def _printable(value: Any) -> Any:
     return clean(value) if isinstance(value, str) and type(value) is not Markup else value
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """One of the files that a page has inside."""
     return (_HERE / name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def policy(style: str, script: str | None = None) -> str:
     """A Content-Security-Policy that allows this style and this script and nothing else."""
+    allowed = f"script-src {_source(script)}; " if script else ""
     return (
-        f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
+        f"default-src 'none'; style-src {_source(style)}; {allowed}"
         "base-uri 'none'; form-action 'none'"
     )
 

@@ -131,6 +131,8 @@ def asked(recipe: Recipe, stage: str, known: Mapping[str, str | None]) -> dict[s
     """What a stage reads by itself; arguments as of `fingerprints`."""
     values, needs = recipe.model_dump(mode="json"), NEEDS[stage]
     names = [*_models(recipe, needs), *_files(recipe, needs)]
+    if stage == "control_corrected" and recipe.distill.max_steps:
+        values["distill"]["limit"] = None  # it has rows of its own, and this many steps of them
     return {
         "fields": {field: _at(values, field) for field in needs.fields},
         "contents": {name: known[name] for name in names},

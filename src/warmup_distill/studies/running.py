@@ -3,10 +3,11 @@
 STUDY/
   runs/<setting and seed>/   each a run directory like any other
   failures.json              runs that ended with a message, and the message
+  index.html, …              what has come of it, written anew after each run; see `page`
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from warmup_distill.cluster.choosing import place_of
@@ -16,6 +17,7 @@ from warmup_distill.pipeline import opened, run_stage
 from warmup_distill.recipe.cluster import ClusterSection
 from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.store.locking import locked
+from warmup_distill.studies.page import Showing
 from warmup_distill.studies.settings import Run, Study
 
 logger = logging.getLogger(__name__)
@@ -31,18 +33,21 @@ def run_study(study: Study, folder: Path, cluster: ClusterSection | None) -> dic
         Stopped: a signal asked for it; the same call goes on.
     """
     with locked(folder), place_of(cluster) as place:
-        return run_all(study, folder, place, lambda run: None)
+        showing = Showing(study=study, folder=folder, runs_in=folder / RUNS)
+        failures = run_all(study, folder, place, showing.write)
+        showing.write(failures)
+        return failures
 
 
 def run_all(
-    study: Study, folder: Path, place: Place, after: Callable[[Run], object]
+    study: Study, folder: Path, place: Place, after: Callable[[Mapping[str, str]], object]
 ) -> dict[str, str]:
     """Run what is not complete yet.
 
     Args:
         folder: of the study, which is held.
         place: where parts of all runs are computed.
-        after: called with each run that has ended, well or not.
+        after: called with what failed so far, whenever a run has ended, well or not.
 
     Returns:
         What each run said that failed, by its name.
@@ -61,7 +66,7 @@ def run_all(
             logger.warning("%s failed, and the study goes on without it: %s", run.name, error)
         if failures != known:
             write_json(folder / FAILURES, failures)
-        after(run)
+        after(failures)
     return failures
 
 

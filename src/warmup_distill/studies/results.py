@@ -1,0 +1,118 @@
+"""What the runs of a study say, in two tables: a row for each run, and for each evaluated model."""
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from warmup_distill.foreign.showing import clean
+from warmup_distill.page.measures import MEASURES
+from warmup_distill.page.mismatches import survey_rollouts
+from warmup_distill.page.table import table_rows
+from warmup_distill.records import Rollout
+from warmup_distill.store.artifacts import read_json, read_parts, write_bytes
+from warmup_distill.store.manifest import Manifest, is_complete
+from warmup_distill.studies.settings import Run
+from warmup_distill.training.watch import nearest
+
+Row = dict[str, Any]
+
+MISMATCHES: dict[str, str] = {
+    "mismatching": "samples with a mismatch (%)",
+    "median_index": "median mismatch index (tokens)",
+    "replaced": "tokens of mismatching samples replaced (%)",
+    "wrong_to_right": "wrong answers made right (%)",
+    "right_to_wrong": "right answers made wrong (%)",
+}
+WATCHED: dict[str, str] = {
+    "watch_kl": "KL(student ‖ teacher) on held-out prompts (nats per token)",
+    "watch_mismatch": "mismatching samples on held-out prompts (%)",
+}
+MEASURED = MISMATCHES | WATCHED
+"""What is measured of a run before anything is evaluated: columns, and what the page calls them."""
+
+
+def run_row(run: Run, folder: Path, failed: str | None) -> Row:
+    """What a run says of its rollouts and its warm-up, as far as it has come.
+
+    Args:
+        failed: what it said, if it ended with a message.
+    """
+    entries = Manifest(folder).entries
+    done = all(is_complete(entries, stage) for stage in run.stages)
+    found: Row = {"run": run.name, **run.setting, "seed": run.seed}
+    found["state"] = "complete" if done else "failed" if failed else "to do"
+    found["seconds"] = round(sum(one.get("seconds", 0) for one in entries.values()), 1)
+    if is_complete(entries, "pairs"):
+        found |= _mismatches(run, folder, entries["pairs"]["counts"])
+    if is_complete(entries, "warmup"):
+        found |= _watched(folder)
+    return found
+
+
+def _mismatches(run: Run, folder: Path, pairs: Mapping[str, Any]) -> Row:
+    survey = survey_rollouts(
+        read_parts(folder / "rollouts", Rollout), run.recipe.rollouts.margin_threshold
+    )
+    replaced = [
+        1 - one.mismatch_index / len(one.completion_ids)
+        for one in read_parts(folder / "rollouts", Rollout)
+        if one.mismatch_index is not None
+    ]
+    found: Row = {
+        "mismatching": 100 * survey.mismatching / survey.samples,
+        "median_index": survey.median_index,
+        "replaced": 100 * sum(replaced) / len(replaced) if replaced else None,
+    }
+    verdicts = pairs.get("verdicts") or {}
+    if verdicts.get("checked"):
+        for name in ("wrong_to_right", "right_to_wrong"):
+            found[name] = 100 * verdicts[name] / verdicts["checked"]
+    return found
+
+
+def _watched(folder: Path) -> Row:
+    path = folder / "warmup" / "watch.json"
+    history = read_json(path) if path.is_file() else []
+    if not history:
+        return {}
+    best = nearest(history)
+    return {
+        "watch_kl": best["watch_kl"],
+        "watch_mismatch": 100 * best["watch_mismatch"],
+        "kl_before": history[0]["watch_kl"],
+        "best_step": best["step"],
+    }
+
+
+def score_rows(run: Run, folder: Path) -> Iterator[Row]:
+    """What a run says of each model on each benchmark."""
+    for one in table_rows(folder):
+        values = {measure.key: one.value(measure.key) for measure in MEASURES}
+        yield {
+            "run": run.name, **run.setting, "seed": run.seed, "benchmark": one.benchmark,
+            "model": one.model, "prompts": one.prompts, "samples": one.samples, **values,
+            "operations": one.operations, "cost": one.cost,
+        }  # fmt: skip
+
+
+def write_table(folder: Path, name: str, rows: list[Row]) -> None:
+    """Write rows as `name.parquet` and `name.csv`, the same each time."""
+    columns = dict.fromkeys(key for row in rows for key in row)
+    table = pa.table({key: pa.array([_plain(row.get(key)) for row in rows]) for key in columns})
+    parquet, text = io.BytesIO(), io.BytesIO()
+    pq.write_table(table, parquet)
+    pa_csv.write_csv(table, text)
+    write_bytes(folder / f"{name}.parquet", parquet.getvalue())
+    write_bytes(folder / f"{name}.csv", text.getvalue())
+
+
+def _plain(value: Any) -> Any:
+    """A value that a column can hold: of settings that are lists or sections, their text."""
+    if isinstance(value, str):
+        return clean(value)
+    return clean(str(value)) if isinstance(value, list | dict) else value
