@@ -199,14 +199,18 @@ def plan_command(
         float, typer.Option(min=0, max=0.5, help="Share of parts that are lost and sent again.")
     ] = 0.01,
 ) -> None:
-    """Check what can be known before weights are loaded: faults, memory, disk, time."""
+    """Check what can be known of a recipe, or a study, before weights are loaded."""
     from warmup_distill.planning.outlook import Trouble
     from warmup_distill.planning.page import plan
     from warmup_distill.recipe.reading import load_recipe
 
     compared = _numbers(workers)
     first = compared[0] if compared else None
-    loaded = load_recipe(recipe, [*(set_ or []), *cluster_overrides(first, ray_address)])
+    overrides = [*(set_ or []), *cluster_overrides(first, ray_address)]
+    if _is_study(recipe):
+        _plan_study(recipe, overrides, output_dir, measure)
+        return
+    loaded = load_recipe(recipe, overrides)
     with listening():
         text, problems = plan(
             loaded,
@@ -215,6 +219,25 @@ def plan_command(
             compared=compared,
             trouble=Trouble(stragglers=stragglers, failures=failures),
         )
+    say(text)
+    if problems:
+        raise typer.Exit(2)
+
+
+def _is_study(path: Path) -> bool:
+    """Whether a file names a recipe in place of being one."""
+    from warmup_distill.recipe.reading import read_values
+
+    return "recipe" in read_values(path, "a recipe")
+
+
+def _plan_study(path: Path, overrides: list[str], folder: Path | None, measured: bool) -> None:
+    from warmup_distill.studies.planning import plan_study
+    from warmup_distill.studies.settings import load_study
+
+    study = load_study(path, tuple(overrides))
+    with listening():
+        text, problems = plan_study(study, run_directory(path, folder), measured=measured)
     say(text)
     if problems:
         raise typer.Exit(2)

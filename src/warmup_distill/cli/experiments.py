@@ -14,6 +14,7 @@ from warmup_distill.cli.options import (
     WorkersOption,
     cluster_alone,
     cluster_overrides,
+    run_directory,
 )
 from warmup_distill.cli.screen import say
 from warmup_distill.store.stopping import listening
@@ -31,7 +32,7 @@ def study_command(
     from warmup_distill.studies.settings import load_study
 
     loaded = load_study(study, tuple(set_ or ()))
-    folder = output_dir or Path("runs") / study.stem
+    folder = run_directory(study, output_dir)
     with listening():
         failures = run_study(loaded, folder, cluster_alone(workers, ray_address))
     for name, why in failures.items():
