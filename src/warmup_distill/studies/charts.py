@@ -10,7 +10,9 @@ from warmup_distill.figures.data import Mark, Measurement
 from warmup_distill.page.measures import Measure
 from warmup_distill.page.table import METRICS
 from warmup_distill.page.words import enumeration
-from warmup_distill.studies.results import MEASURED, Row
+from warmup_distill.recipe import Recipe
+from warmup_distill.store.fingerprints import readers
+from warmup_distill.studies.results import MEASURED, Row, stage_of
 from warmup_distill.studies.summary import JUDGED, Outcome, Setting
 
 NOTE = (
@@ -89,13 +91,22 @@ def _compute_chart(
     )
 
 
-def field_charts(rows: Sequence[Row], settings: Sequence[Setting]) -> Iterator[Chart]:
-    """What is measured before anything is evaluated, over each number that varies; a line for each
-    combination of the others."""
+def field_charts(
+    rows: Sequence[Row], settings: Sequence[Setting], recipe: Recipe
+) -> Iterator[Chart]:
+    """What is measured before anything is evaluated, over each number that varies and changes it; a
+    line for each combination of the others."""
+    changes = {name: readers([name], recipe) for setting in settings for name in setting}
     for field in _numbers(settings):
         for column, words in MEASURED.items():
-            series = _over(rows, settings, field, column)
-            if any(len({one.y for one in some}) > 1 for some in series.values()):
+            stage = stage_of(column)
+            others = [
+                name
+                for name in changes
+                if name != field and (name == "setting" or stage in changes[name])
+            ]
+            series = _over(rows, field, others, column)
+            if stage in changes[field] and any(len(some) > 1 for some in series.values()):
                 yield _field_chart(series, field, column, words)
 
 
@@ -114,22 +125,22 @@ def _is_simple(value: Any) -> bool:
 
 
 def _over(
-    rows: Sequence[Row], settings: Sequence[Setting], field: str, column: str
+    rows: Sequence[Row], field: str, others: Sequence[str], column: str
 ) -> dict[str, list[Measurement]]:
-    found: dict[str, list[Measurement]] = {}
-    for setting in settings:
-        values = [
-            float(row[column])
-            for row in rows
-            if row.get(column) is not None and all(row[k] == v for k, v in setting.items())
+    """Points of a column over a field, by what the other names that change it are set to."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for row in rows:
+        if row.get(column) is not None:
+            series = said({name: row[name] for name in others}) or "all runs"
+            values = found.setdefault(series, {}).setdefault(float(row[field]), [])
+            values.append(float(row[column]))
+    return {
+        series: [
+            Measurement(x=x, y=sum(some) / len(some), low=min(some), high=max(some))
+            for x, some in sorted(points.items())
         ]
-        if not values:
-            continue
-        others = said({name: value for name, value in setting.items() if name != field})
-        mean = sum(values) / len(values)
-        point = Measurement(x=float(setting[field]), y=mean, low=min(values), high=max(values))
-        found.setdefault(others or "all runs", []).append(point)
-    return {name: sorted(some, key=lambda one: one.x) for name, some in found.items()}
+        for series, points in found.items()
+    }
 
 
 def _field_chart(

@@ -46,7 +46,10 @@ class Showing:
         rows = [self._row(run, failures) for run in self.study.runs]
         outcomes = [*self._outcomes()]
         settings = [some[0].setting for some in grouped(self.study.runs)]
-        charts = [*compute_charts(outcomes), *field_charts(rows, settings)]
+        charts = [
+            *compute_charts(outcomes),
+            *field_charts(rows, settings, self.study.runs[0].recipe),
+        ]
         scores = [
             row for run in self.study.runs for row in score_rows(run, self.runs_in / run.name)
         ]

@@ -36,6 +36,11 @@ MEASURED = MISMATCHES | WATCHED
 """What is measured of a run before anything is evaluated: columns, and what the page calls them."""
 
 
+def stage_of(column: str) -> str:
+    """The stage that leaves what a column of `MEASURED` says."""
+    return "pairs" if column in MISMATCHES else "warmup"
+
+
 def run_row(run: Run, folder: Path, failed: str | None) -> Row:
     """What a run says of its rollouts and its warm-up, as far as it has come.
 
