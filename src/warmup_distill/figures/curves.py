@@ -72,7 +72,8 @@ def intervals(
     points = [(name, one) for name, some in series.items() for one in some]
     told: dict[str, str] = {}
     with styled(caption.name):
-        figure, axes = blank(x_label, y_label, legend=len(series) + bool(y_mark))
+        shown = len(series) if len(series) > 1 or y_mark else 0
+        figure, axes = blank(x_label, y_label, legend=shown + bool(y_mark))
         handles = []
         for number, (name, some) in enumerate(series.items()):
             handles.append(_joined(axes, name, some, _looks(number)))
@@ -83,7 +84,7 @@ def intervals(
         (_fit_log_x if log_x else _fit_around)(axes, [one.x for _, one in points])
         ends = [end for _, one in points for end in (one.low, one.high)]
         _fit_y(axes, [*ends, *([y_mark[0]] if y_mark else [])])
-        legend(figure, [*handles, *([level(axes, y_mark)] if y_mark else [])])
+        legend(figure, [*handles[:shown], *([level(axes, y_mark)] if y_mark else [])])
     return Chart(
         caption=caption,
         drawn=figure,
