@@ -66,6 +66,9 @@ def test_the_first_trial_is_the_recipe_and_the_best_goes_into_a_recipe(path: Pat
         for n in range(3)
     }
     assert len(shared) == 1, "pairs are made once"
+    drawn = (folder / "search.csv").read_text(encoding="utf-8")
+    least = min(one.kl for one in trials)
+    assert f"best so far,2.0,{least}" in drawn and (folder / "search.svg").is_file()
 
 
 def test_a_search_that_stopped_goes_on_with_what_it_would_have_tried(path: Path) -> None:

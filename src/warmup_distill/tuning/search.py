@@ -4,6 +4,7 @@
       base/             prompts, rollouts and pairs, made once
       trials/<number>/  a run directory up to the warm-up, which shares them
       trials.json       what was tried, and what came out
+      trials.csv, search.svg, .pdf, .csv    the same for people, written anew after each trial
 
 What is proposed next follows from the seed, the number of the trial and the trials before it, so a
 search that was interrupted goes on as if nothing had happened.
@@ -12,7 +13,7 @@ search that was interrupted goes on as if nothing had happened.
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.store.locking import locked
 from warmup_distill.store.manifest import Manifest
 from warmup_distill.tuning.trials import State, Trial, best, bounds, read_trials, write_trials
-from warmup_distill.tuning.writing import tuned_path, write_table, write_tuned
+from warmup_distill.tuning.writing import tuned_path, write_shown, write_tuned
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +61,9 @@ def tune(path: Path, overrides: Sequence[str], folder: Path, budget: Budget) -> 
     target = tuned_path(path)
     with locked(folder), place_of(recipe.cluster) as place:
         _require_same(recipe, folder)
-        trials = search(recipe, folder, place, budget)
-    write_table(folder / "trials.csv", trials)
-    write_tuned(target, values, trials)
+        for trials in search(recipe, folder, place, budget):
+            write_shown(folder, trials)
+            write_tuned(target, values, trials)
     return target
 
 
@@ -87,8 +88,10 @@ def space(recipe: Recipe) -> dict[str, tuple[float, float]]:
     }
 
 
-def search(recipe: Recipe, folder: Path, place: Place, budget: Budget) -> list[Trial]:
-    """Try settings until the budget is spent; those of an earlier start count.
+def search(recipe: Recipe, folder: Path, place: Place, budget: Budget) -> Iterator[list[Trial]]:
+    """Try settings until the budget is spent; gives out all trials whenever there is one more.
+
+    Those of an earlier start count.
 
     Args:
         folder: of the search, which is held.
@@ -107,6 +110,8 @@ def search(recipe: Recipe, folder: Path, place: Place, budget: Budget) -> list[T
         if not read_json(folder / BASE / "manifest.json")["stages"]["pairs"]["counts"]["pairs"]:
             raise RunError(f"{folder / BASE} has no pairs: there is nothing to warm up on.")
     trials = read_trials(folder)
+    if trials:
+        yield trials
     while len(trials) < budget.trials and time.monotonic() - began < budget.seconds:
         settings = _propose(optuna, recipe, trials)
         trials.append(_try(recipe, settings, folder, place, trials))
@@ -116,7 +121,7 @@ def search(recipe: Recipe, folder: Path, place: Place, budget: Budget) -> list[T
             "trial %d: KL %.4f, %s; best is trial %d with %.4f",
             trials[-1].number, trials[-1].kl, trials[-1].state, leader.number, leader.kl,
         )  # fmt: skip
-    return trials
+        yield trials
 
 
 def _propose(optuna: Any, recipe: Recipe, trials: Sequence[Trial]) -> dict[str, float]:

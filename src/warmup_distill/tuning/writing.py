@@ -2,6 +2,8 @@
 
 import csv
 import io
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,12 @@ from typing import Any
 import yaml
 
 from warmup_distill.errors import RunError
+from warmup_distill.figures.chart import Caption, Chart
+from warmup_distill.figures.curves import lines
+from warmup_distill.figures.data import Series
 from warmup_distill.foreign.reading import read_text
 from warmup_distill.recipe.reading import MOST_CHARACTERS, put
-from warmup_distill.store.artifacts import write_text
+from warmup_distill.store.artifacts import write_bytes, write_text
 from warmup_distill.tuning.trials import Trial, as_table, best
 
 HEAD = "# Settings found by `warmup-distill tune`"
@@ -49,14 +54,37 @@ def write_tuned(path: Path, values: Mapping[str, Any], trials: Sequence[Trial]) 
     write_text(path, "\n".join(lines))
 
 
-def write_table(path: Path, trials: Sequence[Trial]) -> None:
-    """Write a line of CSV for each trial."""
+def write_shown(folder: Path, trials: Sequence[Trial]) -> None:
+    """Write a line of CSV for each trial, and the figure."""
     rows = [as_table(one) for one in trials]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(folder / "trials.csv", text.getvalue())
+    if len(known := [one for one in trials if math.isfinite(one.kl)]) > 1:
+        for name, content in _chart(known).files():
+            write_bytes(folder / name, content)
+
+
+def _chart(trials: Sequence[Trial]) -> Chart:
+    """How near to the teacher each trial came, and the best of all until then."""
+    ends = [(float(one.number), one.kl) for one in trials]
+    least = itertools.accumulate(ends, lambda before, one: (one[0], min(before[1], one[1])))
+    caption = Caption(
+        name="search",
+        title="How near to its teacher each trial brought the student",
+        summary=f"KL(student ‖ teacher) on held-out prompts of {len(trials)} trials; the best has "
+        f"{best(trials).kl:.4f} nats per token.",
+    )
+    return lines(
+        [Series(name="best so far", points=[*least]),
+         Series(name="trial", points=ends, dashed=True)],
+        caption,
+        x_label="trial",
+        y_label="KL(student ‖ teacher) (nats per token)",
+        whole=True,
+    )  # fmt: skip
 
 
 def _came(trials: Sequence[Trial]) -> str:
