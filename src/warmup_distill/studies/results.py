@@ -24,13 +24,13 @@ Row = dict[str, Any]
 MISMATCHES: dict[str, str] = {
     "mismatching": "samples with a mismatch (%)",
     "median_index": "median mismatch index (tokens)",
-    "replaced": "tokens of mismatching samples replaced (%)",
+    "replaced": "tokens of these replaced (%)",
     "wrong_to_right": "wrong answers made right (%)",
     "right_to_wrong": "right answers made wrong (%)",
 }
 WATCHED: dict[str, str] = {
-    "watch_kl": "KL(student ‖ teacher) on held-out prompts (nats per token)",
-    "watch_mismatch": "mismatching samples on held-out prompts (%)",
+    "watch_kl": "held-out KL(student ‖ teacher) (nats)",
+    "watch_mismatch": "held-out samples with a mismatch (%)",
 }
 MEASURED = MISMATCHES | WATCHED
 """What is measured of a run before anything is evaluated: columns, and what the page calls them."""
