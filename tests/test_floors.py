@@ -9,7 +9,7 @@ PACKAGE = Path(warmup_distill.__file__).parent
 
 FLOORS = {
     "doors": [
-        "__main__", "cli", "exporting", "planning", "studies", "tuning", "api", "pipeline",
+        "__main__", "cli", "exporting", "studies", "tuning", "planning", "api", "pipeline",
         "__init__",
     ],
     "stages": ["stages"],

@@ -18,7 +18,7 @@ from warmup_distill.models.holding import ModelRef
 from warmup_distill.models.vocabulary import Vocabulary
 from warmup_distill.pipeline import opened, run_stage
 from warmup_distill.recipe import Recipe
-from warmup_distill.stages import distill, warmup
+from warmup_distill.stages import distilling, warmup
 from warmup_distill.store.artifacts import read_json
 from warmup_distill.training.distill import collate_completions
 from warmup_distill.tree.heads import Head
@@ -69,7 +69,7 @@ class Watcher:
             return model
 
         monkeypatch.setattr(ModelRef, "load", loading)
-        for stage in (distill, warmup):
+        for stage in (distilling, warmup):
             monkeypatch.setattr(stage, "fit", self._around(stage.fit))
 
     def _around(self, fit: Any) -> Any:

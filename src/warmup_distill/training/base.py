@@ -115,7 +115,7 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
         for number, (row, counts) in enumerate(passes, start=1):
             # What does not count is divided by infinity, and with it the gradient.
             total: Any = num_items_in_batch if counts else math.inf
-            noting = contextlib.nullcontext() if counts else self._uncounted()
+            noting = contextlib.nullcontext() if counts else self.uncounted()
             waiting = exchanging(self, model, last=number == len(passes))
             with waiting, noting, self.policy.following():
                 losses.append(super().training_step(model, row, total))
@@ -252,7 +252,7 @@ class GloballyNormalizedTrainer(Trainer, abc.ABC):
             self._extra = kept
 
     @contextlib.contextmanager
-    def _uncounted(self) -> Iterator[None]:
+    def uncounted(self) -> Iterator[None]:
         """Neither what is noted in the block nor what runs there counts."""
         before = self.ran.state()
         with self.noting_apart():

@@ -43,7 +43,7 @@ def _one_pass(trainer: Any, row: Any, counts: bool) -> tuple[float, int, int]:
     inputs = trainer._prepare_inputs(row)
     # Unwrapped: DDP has its processes meet in every pass, and they have unlike numbers of them.
     model = trainer.model.eval()
-    with nullcontext() if counts else trainer.noting_apart():
+    with nullcontext() if counts else trainer.uncounted():
         loss = float(trainer.mean_loss(model, inputs))
     if not counts:
         return 0.0, 0, 0
