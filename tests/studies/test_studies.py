@@ -76,6 +76,7 @@ def test_settings_have_names_and_several_fields(tmp_path: Path) -> None:
         ({"seeds": [1, 1]}, "one of them twice"),
         ({"seeds": []}, "seeds"),
         ({"set": {"warmup.beta": 1.0}, "grid": {"warmup.beta": [2.0]}}, "elsewhere too"),
+        ({"grid": {"cluster.num_workers": [1, 2]}}, "`cluster` is the same for all"),
         ({"until": "teatime"}, "until: expected one of prompts"),
         ({"recipes": 3}, "recipes: unknown key; did you mean recipe?"),
         ({"grid": {"warmup.beta": [*range(1, 200)], "distill.max_steps": [*range(1, 200)]}},

@@ -12,7 +12,6 @@ from warmup_distill.cli.options import (
     RayAddress,
     RecipePath,
     WorkersOption,
-    cluster_alone,
     cluster_overrides,
     run_directory,
 )
@@ -31,10 +30,11 @@ def study_command(
     from warmup_distill.studies.running import run_study
     from warmup_distill.studies.settings import load_study
 
-    loaded = load_study(study, tuple(set_ or ()))
+    overrides = [*(set_ or []), *cluster_overrides(workers, ray_address)]
+    loaded = load_study(study, tuple(overrides))
     folder = run_directory(study, output_dir)
     with listening():
-        failures = run_study(loaded, folder, cluster_alone(workers, ray_address))
+        failures = run_study(loaded, folder)
     for name, why in failures.items():
         say(f"\n{name} failed: {why}")
     say(f"\nStudy: {folder / 'index.html'}")

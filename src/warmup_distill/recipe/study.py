@@ -1,5 +1,6 @@
 """A study: one recipe run with several settings, several seeds, or both."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -38,16 +39,18 @@ class StudySection(Section):
                 raise ValueError(f"`grid.{name}` has a value twice")
         if len(self.seeds) != len(set(self.seeds)):
             raise ValueError("`seeds` has one of them twice")
-        named = {**self.set, **self.grid, **{k: 0 for one in self.settings.values() for k in one}}
-        if "seed" in named:
-            raise ValueError("`seed` is not for `set`, `grid` or `settings`: give `seeds`")
-        for name in self.grid:
-            twice = name in self.set or any(name in one for one in self.settings.values())
-            if twice:
-                raise ValueError(f"`{name}` is in `grid` and elsewhere too: leave it out there")
-        count = len(self.seeds) * max(1, len(self.settings))
-        for values in self.grid.values():
-            count *= len(values)
-        if count > MOST_RUNS:
+        sizes = [len(self.seeds), max(1, len(self.settings)), *map(len, self.grid.values())]
+        if (count := math.prod(sizes)) > MOST_RUNS:
             raise ValueError(f"expected up to {MOST_RUNS:,} runs, but these are {count:,}")
+        return self
+
+    @model_validator(mode="after")
+    def _fields_stand_in_one_place(self) -> Self:
+        settings = {name for one in self.settings.values() for name in one}
+        if "seed" in self.set.keys() | self.grid.keys() | settings:
+            raise ValueError("`seed` is not for `set`, `grid` or `settings`: give `seeds`")
+        if any(name.partition(".")[0] == "cluster" for name in self.grid.keys() | settings):
+            raise ValueError("`cluster` is the same for all runs: give it in `set` or the recipe")
+        for name in self.grid.keys() & (self.set.keys() | settings):
+            raise ValueError(f"`{name}` is in `grid` and elsewhere too: leave it out there")
         return self

@@ -14,7 +14,6 @@ from warmup_distill.cluster.choosing import place_of
 from warmup_distill.cluster.places import Place
 from warmup_distill.errors import NumbersError, WarmupDistillError
 from warmup_distill.pipeline import opened, run_stage
-from warmup_distill.recipe.cluster import ClusterSection
 from warmup_distill.store.artifacts import read_json, write_json
 from warmup_distill.store.locking import locked
 from warmup_distill.studies.page import Showing
@@ -25,14 +24,14 @@ logger = logging.getLogger(__name__)
 RUNS, FAILURES = "runs", "failures.json"
 
 
-def run_study(study: Study, folder: Path, cluster: ClusterSection | None) -> dict[str, str]:
+def run_study(study: Study, folder: Path) -> dict[str, str]:
     """Run what is not complete yet, and show what is; returns what each run said that failed.
 
     Raises:
         RunError: the folder is held by another process, or holds something else.
         Stopped: a signal asked for it; the same call goes on.
     """
-    with locked(folder), place_of(cluster) as place:
+    with locked(folder), place_of(study.runs[0].recipe.cluster) as place:
         showing = Showing(study=study, folder=folder, runs_in=folder / RUNS)
         failures = run_all(study, folder, place, showing.write)
         showing.write(failures)
