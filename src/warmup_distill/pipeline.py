@@ -228,7 +228,8 @@ def run_stage(session: Session, stage: str) -> None:
 def _take_over(session: Session, stage: str) -> Path | None:
     """The other run that a stage was taken over from; samples alone where no more is the same."""
     folder, others = session.folder, session.others
-    if stage == "report" or stage in Manifest(folder).entries:
+    state = Manifest(folder).entries.get(stage, {}).get("state", "stale")
+    if stage == "report" or state != "stale":
         return None
     came = take_over(folder, stage, session.fingerprints[stage], others)
     if came is None and stage == "rollouts":

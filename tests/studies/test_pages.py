@@ -12,10 +12,12 @@ import pytest
 from test_studies import written
 
 from warmup_distill.cluster.places import Here
+from warmup_distill.errors import RunError
 from warmup_distill.store.artifacts import read_json
 from warmup_distill.studies.charts import file_name, said
 from warmup_distill.studies.page import Showing
 from warmup_distill.studies.planning import plan_study
+from warmup_distill.studies.results import write_table
 from warmup_distill.studies.running import RUNS, run_all, run_study
 from warmup_distill.studies.settings import Study, load_study
 from warmup_distill.studies.summary import Summaries, grouped
@@ -127,6 +129,45 @@ def test_the_plan_of_a_study_names_every_setting_that_is_wrong(tmp_path: Path) -
     text, problems = plan_study(wrong, tmp_path / "study", measured=False)
     assert problems and all(one.startswith("student=nowhere,seed=0: ") for one in problems)
     assert "what is wrong" in text
+
+
+def test_a_column_of_unlike_kinds_is_text_and_a_large_number_is_one(tmp_path: Path) -> None:
+    rows = [
+        {"a": "auto", "b": 2**70, "c": True, "d": [1, "x"], "e": None},
+        {"a": 512, "b": 3, "c": False, "d": None, "e": 2.5},
+    ]
+    write_table(tmp_path, "table", rows)
+    found = pq.read_table(tmp_path / "table.parquet").to_pylist()
+    assert found == [
+        {"a": "auto", "b": float(2**70), "c": True, "d": "[1, 'x']", "e": None},
+        {"a": "512", "b": 3.0, "c": False, "d": None, "e": 2.5},
+    ]
+
+
+def test_a_folder_of_another_study_or_of_somebody_else_is_refused(
+    folder: Path, study: Study, tmp_path: Path
+) -> None:
+    other = load_study(written(tmp_path, **(STUDY | {"set": STUDY["set"] | {"warmup.beta": 7.0}})))
+    with pytest.raises(RunError, match="made by another recipe"):
+        run_study(other, folder)
+    mine = tmp_path / "site"
+    mine.mkdir()
+    (mine / "index.html").write_text("mine", encoding="utf-8")
+    with pytest.raises(RunError, match="not ours to write into"):
+        run_study(study, mine)
+    assert (mine / "index.html").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_run_that_is_damaged_is_said_and_the_others_go_on(
+    folder: Path, study: Study, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "study")
+    damaged = study.runs[1].name
+    (tmp_path / "study" / RUNS / damaged / "manifest.json").write_text("{", encoding="utf-8")
+    shutil.rmtree(tmp_path / "study" / RUNS / study.runs[3].name)
+    assert [*run_study(study, tmp_path / "study")] == [damaged]
+    page = (tmp_path / "study" / "index.html").read_text(encoding="utf-8")
+    assert "3</b> of <b>4</b> runs" in page
 
 
 def test_names_of_settings_and_files_are_plain() -> None:

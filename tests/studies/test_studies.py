@@ -90,6 +90,27 @@ def test_a_study_that_cannot_be_meant_is_refused(
         load_study(written(tmp_path, **study))
 
 
+def test_runs_have_folders_of_their_own_whatever_varies(tmp_path: Path) -> None:
+    grid = {"distill.options.alpha": [-1.0, 1.0]}
+    settings = {"<10": {"prompts.limit": 9}, ">10": {"prompts.limit": 11}, "短": {}, "長": {}}
+    changed = {"distill.objective": "alpha_beta"}
+    study = load_study(written(tmp_path, grid=grid, settings=settings, set=changed))
+    assert len({one.casefold() for one in names(study)}) == 8
+    assert all(one.isascii() and len(one) < 130 for one in names(study))
+    long = {"prompts.system": ["a" * 300, "a" * 300 + "b"]}
+    both = names(load_study(written(tmp_path, grid=long)))
+    assert len(set(both)) == 2 and max(map(len, both)) <= 120
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_text(
+        "recipe: base.yaml\ngrid: {warmup.learning_rate: [1e-6, 3.0e-6]}\n", encoding="utf-8"
+    )
+    rates = [one.setting["warmup.learning_rate"] for one in load_study(path).runs]
+    assert rates == [1e-6, 3e-6]
+
+
 def hashes(folder: Path) -> dict[str, str]:
     kinds = ("*.parquet", "*.safetensors", "evaluate/*/*.json")
     return {

@@ -80,7 +80,7 @@ def test_a_search_that_stopped_goes_on_with_what_it_would_have_tried(path: Path)
     assert [t.settings for t in one] == [t.settings for t in other]
     assert [t.history for t in one] == [t.history for t in other]
     other_seed = path.parent / "other"
-    tune(path, ["seed=1"], other_seed, Budget(trials=2))
+    tune(path, ["seed=54321"], other_seed, Budget(trials=2))
     assert read_trials(other_seed)[1].settings != one[1].settings
 
 
@@ -114,11 +114,12 @@ def test_the_best_is_nearest_to_the_teacher_and_what_failed_is_not() -> None:
 
 def test_a_trial_that_fails_is_said_and_counts(path: Path) -> None:
     folder = path.parent / "search"
-    in_the_way = folder / "trials" / "0000"
+    tune(path, [], folder, Budget(trials=1))
+    in_the_way = folder / "trials" / "0001"
     in_the_way.mkdir(parents=True)
     (in_the_way / "notes.txt").write_text("mine", encoding="utf-8")
     tune(path, [], folder, Budget(trials=2))
-    failed, other = read_trials(folder)
+    other, failed = read_trials(folder)
     assert failed.state == "failed" and failed.why and str(in_the_way) in failed.why
     assert other.state != "failed" and best([failed, other]) is other
     assert (in_the_way / "notes.txt").read_text(encoding="utf-8") == "mine"
@@ -146,10 +147,32 @@ def test_what_no_search_has_written_stays(path: Path) -> None:
     assert mine.read_text(encoding="utf-8") == "teacher: mine\n"
     mine.unlink()
     tune(path, [], path.parent / "search", Budget(trials=1))
-    with pytest.raises(RunError, match="another recipe"):
+    with pytest.raises(RunError, match="made by another recipe"):
         tune(path, ["seed=5"], path.parent / "search", Budget(trials=1))
 
 
 def test_prompts_without_a_pair_leave_nothing_to_search(path: Path) -> None:
     with pytest.raises(RunError, match="no pairs"):
         tune(path, ["rollouts.margin_threshold=900"], path.parent / "search", Budget(trials=1))
+
+
+def test_prompts_of_which_none_can_be_held_out_are_refused(path: Path) -> None:
+    few = ["prompts.limit=8", "rollouts.limit=8"]
+    with pytest.raises(RunError, match="too few prompts to hold one out"):
+        tune(path, few, path.parent / "search", Budget(trials=1))
+
+
+def test_a_search_goes_on_where_only_its_speed_was_changed(path: Path) -> None:
+    folder = path.parent / "search"
+    tune(path, [], folder, Budget(trials=1))
+    tune(path, ["rollouts.batch_tokens=4096"], folder, Budget(trials=2))
+    assert len(read_trials(folder)) == 2
+
+
+def test_a_folder_of_somebody_else_is_not_written_into(path: Path) -> None:
+    folder = path.parent / "mine"
+    folder.mkdir()
+    (folder / "trials.csv").write_text("mine", encoding="utf-8")
+    with pytest.raises(RunError, match="not ours to write into"):
+        tune(path, [], folder, Budget(trials=1))
+    assert (folder / "trials.csv").read_text(encoding="utf-8") == "mine"

@@ -1,6 +1,7 @@
 """The batch of one optimizer step, shared out among training processes."""
 
 from warmup_distill.errors import RecipeError
+from warmup_distill.recipe import controls
 from warmup_distill.recipe.training import TrainSection
 from warmup_distill.recipe.whole import Recipe
 
@@ -44,7 +45,7 @@ def trainings_of(recipe: Recipe, stage: str | None = None) -> dict[str, TrainSec
     found |= {"cut": recipe.cut} if recipe.cut and recipe.cut.heal else {}
     if stage is None:
         return found
-    name = "distill" if stage == "control" else stage
+    name = "distill" if stage in controls.stages_of(tuple(controls.STAGES)) else stage
     return {name: found[name]} if name in found else {}
 
 

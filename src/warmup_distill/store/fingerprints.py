@@ -22,12 +22,15 @@ FREE = frozenset(
 )  # fmt: skip
 """Fields that change how fast or how safely a run goes, not what comes out."""
 
-LATER = frozenset(
-    {"cut.completions.verifier", "cut.limit", "distill.completions.verifier", "distill.limit"}
-    | {f"{section}.trainer.{name}" for section in ("cut", "warmup", "distill")
-       for name in TrainerSection.model_fields}
-)  # fmt: skip
-"""Fields that earlier versions did not have, and that say nothing where they are absent."""
+LATER: Mapping[str, Any] = {
+    **dict.fromkeys(("cut.completions.verifier", "distill.completions.verifier")),
+    **dict.fromkeys(("cut.limit", "distill.limit")),
+    **{f"{section}.trainer.{name}": field.get_default()
+       for section in ("cut", "warmup", "distill")
+       for name, field in TrainerSection.model_fields.items()},
+    "save_dtype": "source",
+}  # fmt: skip
+"""Fields that earlier versions did not have, or did not read here, and where they say nothing."""
 
 MODELS = ("teacher", "student", "pairs.reward_model")
 """Fields that name a model, whose files a fingerprint is of too."""
@@ -47,12 +50,14 @@ class Needs:
     stages: tuple[str, ...] = ()
 
 
-DISTILLED = ("seed", "dtype", "teacher_dtype", "distill", "rollouts.max_new_tokens")
+TRAINED = ("seed", "dtype", "teacher_dtype", "save_dtype")
+"""What every training reads."""
+
+DISTILLED = (*TRAINED, "distill", "rollouts.max_new_tokens")
 """What every distillation of a student reads."""
 
 COLD = (
-    "seed", "dtype", "teacher_dtype", "rollouts.max_new_tokens", "distill.completions.source",
-    "distill.max_length",
+    *TRAINED, "rollouts.max_new_tokens", "distill.completions.source", "distill.max_length",
     *(f"distill.{name}" for name in TrainSection.model_fields
       if name not in ("max_steps", "num_train_epochs")),
 )  # fmt: skip
@@ -60,12 +65,12 @@ COLD = (
 
 NEEDS = {
     "prompts": Needs(fields=("teacher", "student", "prompts", "rollouts.max_new_tokens")),
-    "cut": Needs(fields=("seed", "dtype", "teacher_dtype", "cut"), stages=("prompts",)),
+    "cut": Needs(fields=(*TRAINED, "cut"), stages=("prompts",)),
     "rollouts": Needs(
         fields=("seed", "dtype", "teacher_dtype", "rollouts"), stages=("prompts", "cut")
     ),
     "pairs": Needs(fields=("pairs",), stages=("rollouts",)),
-    "warmup": Needs(fields=("seed", "dtype", "teacher_dtype", "warmup"), stages=("pairs",)),
+    "warmup": Needs(fields=(*TRAINED, "warmup"), stages=("pairs",)),
     "distill": Needs(
         fields=DISTILLED,
         stages=("prompts", "warmup"),
@@ -133,8 +138,9 @@ def asked(recipe: Recipe, stage: str, known: Mapping[str, str | None]) -> dict[s
     names = [*_models(recipe, needs), *_files(recipe, needs)]
     if stage == "control_corrected" and recipe.distill.max_steps:
         values["distill"]["limit"] = None  # it has rows of its own, and this many steps of them
+    fields = {field: _at(values, field) for field in needs.fields}
     return {
-        "fields": {field: _at(values, field) for field in needs.fields},
+        "fields": {field: found for field, found in fields.items() if found or field not in LATER},
         "contents": {name: known[name] for name in names},
     }
 
@@ -149,6 +155,12 @@ def changed_fields(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
     old, new = (_flat(one.model_dump(mode="json", exclude={"cluster"})) for one in (before, after))
     keys = [key for key in {**old, **new} if key not in FREE and old.get(key) != new.get(key)]
     return {key: (old.get(key), new.get(key)) for key in keys}
+
+
+def meaning(recipe: Recipe) -> str:
+    """A digest of all in a recipe that changes what comes out."""
+    flat = _flat(recipe.model_dump(mode="json", exclude={"cluster"}))
+    return digest({key: value for key, value in flat.items() if key not in FREE})
 
 
 def readers(keys: Iterable[str], recipe: Recipe) -> list[str]:
@@ -200,7 +212,7 @@ def _inside(folder: Path) -> list[Path]:
 def _at(values: dict[str, Any], field: str) -> Any:
     found = _value(values, field)
     flat = _flat(found, field)
-    left_out = FREE | {key for key in LATER if not flat.get(key)}
+    left_out = FREE | {key for key, nothing in LATER.items() if flat.get(key) == nothing}
     return {key: value for key, value in flat.items() if key not in left_out}
 
 

@@ -8,7 +8,9 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from warmup_distill.errors import RunError
 from warmup_distill.store.artifacts import parts_in
 from warmup_distill.store.leaves import require_no_links
 from warmup_distill.store.manifest import Manifest, is_complete
@@ -19,30 +21,43 @@ def take_over(folder: Path, stage: str, fingerprint: str, others: Iterable[Path]
     """Take a stage over from the first other run that has it, whole and with this fingerprint.
 
     Args:
-        folder: of a run that has not begun the stage.
+        folder: of a run that has not begun the stage, or was killed while it took it over.
 
     Returns:
         The run that it came from; None if no other has it.
     """
     manifest = Manifest(folder)
     for other in others:
-        there = Manifest(other)
-        entries = there.entries
-        same = is_complete(entries, stage) and entries[stage]["fingerprint"] == fingerprint
-        if not same or there.faults([stage]).get(stage):
+        entry = _whole_entry(other, stage, fingerprint)
+        if entry is None:
             continue
         require_no_links(folder, [stage])
-        for name in entries[stage]["files"]:
+        manifest.enter(stage, {"state": "stale", "files": entry["files"]})
+        for name in entry["files"]:
             share(other / name, folder / name)
-        manifest.enter(stage, entries[stage])
+        manifest.enter(stage, entry | {"from": other.name})
         return other
     return None
+
+
+def _whole_entry(other: Path, stage: str, fingerprint: str) -> dict[str, Any] | None:
+    """What another run says of a stage, if it has it whole; one that is damaged has nothing."""
+    there = Manifest(other)
+    try:
+        entries = there.entries
+        same = is_complete(entries, stage) and entries[stage]["fingerprint"] == fingerprint
+        return entries[stage] if same and not there.faults([stage]).get(stage) else None
+    except RunError:
+        return None
 
 
 def lend_parts(folder: Path, stage: str, others: Iterable[Path]) -> None:
     """Give a run the parts of a stage that the first other run has, which judge themselves."""
     for other in others:
-        parts = parts_in(other / stage)
+        try:
+            parts = parts_in(other / stage)
+        except RunError:  # it is damaged
+            continue
         for path in parts:
             if not (folder / stage / path.name).exists():
                 share(path, folder / stage / path.name)

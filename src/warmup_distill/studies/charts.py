@@ -47,14 +47,14 @@ def _but_last(setting: Setting) -> dict[str, Any]:
 
 def _paths(outcomes: Sequence[Outcome], measure: Measure) -> dict[str, list[Measurement]]:
     """By the path's label its points, the cheapest first; those that are alike once."""
-    found: dict[str, dict[float, Measurement]] = {}
+    found: dict[str, dict[tuple[float, float], Measurement]] = {}
     for outcome in outcomes:
         for one in outcome.standings:
             value = one.values.get(measure.key)
             if value is not None and one.operations:
                 point = Measurement(x=one.operations, y=value.mean, low=value.low, high=value.high)
-                found.setdefault(one.label, {})[point.x] = point
-    return {label: [some[x] for x in sorted(some)] for label, some in found.items()}
+                found.setdefault(one.label, {})[point.x, point.y] = point
+    return {label: [some[at] for at in sorted(some)] for label, some in found.items()}
 
 
 def _start(outcome: Outcome, measure: Measure) -> Mark | None:

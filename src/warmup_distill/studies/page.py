@@ -44,14 +44,17 @@ class Showing:
     def write(self, failures: Mapping[str, str]) -> None:
         """Write everything anew."""
         rows = [self._row(run, failures) for run in self.study.runs]
-        outcomes = [*self._outcomes()]
+        outcomes = [*self._outcomes(failures)]
         settings = [some[0].setting for some in grouped(self.study.runs)]
         charts = [
             *compute_charts(outcomes),
             *field_charts(rows, settings, self.study.runs[0].recipe),
         ]
         scores = [
-            row for run in self.study.runs for row in score_rows(run, self.runs_in / run.name)
+            row
+            for run in self.study.runs
+            if run.name not in failures
+            for row in score_rows(run, self.runs_in / run.name)
         ]
         write_table(self.folder, "runs", rows)
         if scores:
@@ -70,9 +73,10 @@ class Showing:
             self._rows[run.name] = known
         return known
 
-    def _outcomes(self) -> Iterator[Outcome]:
+    def _outcomes(self, failures: Mapping[str, str]) -> Iterator[Outcome]:
         for runs in grouped(self.study.runs):
-            yield from self._summaries.of([(run, self.runs_in / run.name) for run in runs])
+            some = [(run, self.runs_in / run.name) for run in runs if run.name not in failures]
+            yield from self._summaries.of(some)
 
 
 def sentences(outcomes: Sequence[Outcome]) -> list[str]:
@@ -89,18 +93,20 @@ def sentences(outcomes: Sequence[Outcome]) -> list[str]:
             for measure in JUDGED
             if measure.is_score
         }
-        parts = [f"{_counted(some)} by {name}" for name, some in said_so.items() if some]
+        where = len({outcome.benchmark for outcome in outcomes})
+        noun = "settings" if where == 1 else f"settings on {where} benchmarks"
+        parts = [f"{_counted(some, noun)} by {name}" for name, some in said_so.items() if some]
         if parts:
             held = f"Warmed up and distilled, held against “{MODELS[against]}”, is "
             found.append(f"{held}{enumeration(parts)}.")
     return found
 
 
-def _counted(verdicts: Sequence[str]) -> str:
+def _counted(verdicts: Sequence[str], noun: str) -> str:
     """How many settings say what."""
     words = {"better": "better", "worse": "worse", "unclear": "not clearly different"}
     parts = [f"{words[one]} in {verdicts.count(one)}" for one in words if one in verdicts]
-    return f"{enumeration(parts)} of {len(verdicts)} settings"
+    return f"{enumeration(parts)} of {len(verdicts)} {noun}"
 
 
 def render(

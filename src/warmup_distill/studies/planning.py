@@ -10,7 +10,8 @@ from warmup_distill.planning.measuring import Measured, measure
 from warmup_distill.planning.work import totals
 from warmup_distill.recipe.controls import models_of
 from warmup_distill.stages.session import Session
-from warmup_distill.store.manifest import Manifest
+from warmup_distill.store.manifest import is_complete
+from warmup_distill.studies.results import entries_of
 from warmup_distill.studies.running import folder_of
 from warmup_distill.studies.settings import Run, Study
 from warmup_distill.studies.summary import grouped
@@ -57,8 +58,8 @@ def _runs(study: Study, groups: Sequence[Sequence[Run]], folder: Path) -> str:
 
 
 def _is_done(run: Run, folder: Path) -> bool:
-    manifest = Manifest(folder)
-    return manifest.path.is_file() and all(manifest.complete(stage) for stage in run.stages)
+    entries = entries_of(folder)
+    return all(is_complete(entries, stage) for stage in run.stages)
 
 
 def _stages(study: Study, sessions: dict[str, Session]) -> str:

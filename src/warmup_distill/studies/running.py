@@ -2,6 +2,7 @@
 
 STUDY/
   runs/<setting and seed>/   each a run directory like any other
+  study.json                 says that the folder is a study's, and of which recipes
   failures.json              runs that ended with a message, and the message
   index.html, …              what has come of it, written anew after each run; see `page`
 """
@@ -12,16 +13,18 @@ from pathlib import Path
 
 from warmup_distill.cluster.choosing import place_of
 from warmup_distill.cluster.places import Place
-from warmup_distill.errors import NumbersError, WarmupDistillError
+from warmup_distill.errors import NumbersError, ShortOfMemoryError, WarmupDistillError
 from warmup_distill.pipeline import opened, run_stage
-from warmup_distill.store.artifacts import read_json, write_json
+from warmup_distill.store.artifacts import write_json
+from warmup_distill.store.claiming import claim
+from warmup_distill.store.fingerprints import meaning
 from warmup_distill.store.locking import locked
 from warmup_distill.studies.page import Showing
 from warmup_distill.studies.settings import Run, Study
 
 logger = logging.getLogger(__name__)
 
-RUNS, FAILURES = "runs", "failures.json"
+RUNS, FAILURES, MARKER = "runs", "failures.json", "study.json"
 
 
 def run_study(study: Study, folder: Path) -> dict[str, str]:
@@ -32,6 +35,7 @@ def run_study(study: Study, folder: Path) -> dict[str, str]:
         Stopped: a signal asked for it; the same call goes on.
     """
     with locked(folder), place_of(study.runs[0].recipe.cluster) as place:
+        claim(folder, MARKER, {run.name: meaning(run.recipe) for run in study.runs})
         showing = Showing(study=study, folder=folder, runs_in=folder / RUNS)
         failures = run_all(study, folder, place, showing.write)
         showing.write(failures)
@@ -54,17 +58,15 @@ def run_all(
     Raises:
         Stopped: a signal asked for it.
     """
-    known = read_json(folder / FAILURES) if (folder / FAILURES).is_file() else {}
     failures: dict[str, str] = {}
     for number, run in enumerate(study.runs, start=1):
         logger.info("run %d of %d: %s", number, len(study.runs), run.name)
         try:
             _run(run, study.runs, folder, place)
-        except (WarmupDistillError, NumbersError) as error:
+        except (WarmupDistillError, NumbersError, ShortOfMemoryError) as error:
             failures[run.name] = str(error)
             logger.warning("%s failed, and the study goes on without it: %s", run.name, error)
-        if failures != known:
-            write_json(folder / FAILURES, failures)
+        write_json(folder / FAILURES, failures)
         after(failures)
     return failures
 

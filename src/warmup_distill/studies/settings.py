@@ -13,6 +13,10 @@ from warmup_distill.pipeline import STAGES, stages_of
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.reading import override, put, read_values, validate, validate_as
 from warmup_distill.recipe.study import StudySection
+from warmup_distill.store.fingerprints import digest
+
+LONGEST = 120
+"""Characters of a folder's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +68,10 @@ def _require_stage(stage: str, path: Path) -> None:
 
 
 def _runs(section: StudySection, values: dict[str, Any], path: Path) -> Iterator[Run]:
+    names: set[str] = set()
     for setting in _settings(section):
         for seed in section.seeds:
-            name = _name(setting, seed)
+            name = _unlike(_name(setting, seed), setting, names)
             found = copy.deepcopy(values)
             for field, value in (setting | {"seed": seed}).items():
                 if field != "setting":
@@ -76,7 +81,32 @@ def _runs(section: StudySection, values: dict[str, Any], path: Path) -> Iterator
             recipe = validate(found, f"{path}: {name}")
             stages = [*itertools.takewhile(lambda one: one != section.until, STAGES), section.until]
             wanted = tuple(stage for stage in stages_of(recipe) if stage in stages)
-            yield Run(name=name, setting=setting, seed=seed, recipe=recipe, stages=wanted)
+            yield Run(
+                name=name,
+                setting={field: _read(recipe, field, value) for field, value in setting.items()},
+                seed=seed,
+                recipe=recipe,
+                stages=wanted,
+            )
+
+
+def _read(recipe: Recipe, field: str, value: Any) -> Any:
+    """A value as the recipe has it: YAML takes 1e-6 for a text."""
+    if field == "setting" or not isinstance(value, str | int | float):
+        return value
+    found: Any = recipe
+    for part in field.split("."):
+        found = getattr(found, part, value)
+    return found if isinstance(found, str | int | float) else value
+
+
+def _unlike(name: str, setting: Mapping[str, Any], taken: set[str]) -> str:
+    """A name that no folder has yet, whatever its file system takes for the same."""
+    short = name if len(name) <= LONGEST else name[: LONGEST - 7]
+    if short != name or name.casefold() in taken:
+        short = f"{short}-{digest([setting, name])[:6]}"
+    taken.add(short.casefold())
+    return short
 
 
 def _settings(section: StudySection) -> Iterator[dict[str, Any]]:
@@ -94,5 +124,6 @@ def _name(setting: Mapping[str, Any], seed: int) -> str:
 
 
 def _said(field: str, value: Any) -> str:
-    text = re.sub(r"[^A-Za-z0-9.+_-]+", "-", str(value)).strip("-")
+    text = re.sub(r"[^A-Za-z0-9.+_-]+", "-", str(value))
+    text = text if isinstance(value, int | float) else text.strip("-.")
     return text if field == "setting" else f"{field.rpartition('.')[2]}={text}"

@@ -10,7 +10,8 @@ from warmup_distill.page.findings import AGAINST
 from warmup_distill.page.measures import MEASURES, Measure
 from warmup_distill.page.table import MODELS, TableRow, table_rows
 from warmup_distill.scoring.intervals import Interval, difference, interval
-from warmup_distill.store.manifest import Manifest, is_complete
+from warmup_distill.store.manifest import is_complete
+from warmup_distill.studies.results import entries_of
 from warmup_distill.studies.settings import Run
 
 JUDGED = tuple(one for one in MEASURES if one.key in ("greedy", "sampled", "reverse_kl"))
@@ -71,7 +72,9 @@ class Summaries:
 
     def of(self, runs: Sequence[tuple[Run, Path]]) -> list[Outcome]:
         """Those of one setting, of which some runs may not be evaluated yet."""
-        some = [one for one in runs if is_complete(Manifest(one[1]).entries, "evaluate")]
+        some = [one for one in runs if is_complete(entries_of(one[1]), "evaluate")]
+        if not some:
+            return []
         names = tuple(run.name for run, _ in some)
         if names not in self._known:
             self._known[names] = [*_outcomes(some)]
@@ -83,6 +86,8 @@ def _outcomes(runs: Sequence[tuple[Run, Path]]) -> Iterator[Outcome]:
     for benchmark in dict.fromkeys(row.benchmark for table in tables for row in table):
         rows = [{row.model: row for row in table if row.benchmark == benchmark} for table in tables]
         models = [model for model in MODELS if all(model in some for some in rows)]
+        if not models:  # not all seeds were asked this
+            continue
         sums = {
             model: [read_sums(folder, model).get(benchmark, {}) for _, folder in runs]
             for model in models

@@ -121,14 +121,16 @@ class StudentCompletions:
         """
         section = self.settings.adaptive
         if self.adaptive and section and step % section.validation_steps == 0:
-            rows = self.settings.validation
-            self.adaptive.validated(of_first(lambda: mean_cross_entropy(self.student, rows)))
-            for prompt, completion in self.settings.validation:
-                self.ran.add(scored=of_row(len(prompt), len(completion)))
+            self.adaptive.validated(of_first(self._validation_loss))
         return [
             self._choose(batch, (step, number), progress) if batch else batch
             for number, batch in enumerate(batches)
         ]
+
+    def _validation_loss(self) -> float:
+        for prompt, completion in self.settings.validation:
+            self.ran.add(scored=of_row(len(prompt), len(completion)))
+        return mean_cross_entropy(self.student, self.settings.validation)
 
     def _choose(
         self, batch: dict[str, Tensor], place: tuple[int, int], progress: float

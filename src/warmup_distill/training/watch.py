@@ -69,6 +69,17 @@ def nearest(history: Sequence[dict[str, float]]) -> dict[str, float]:
     return min(history, key=lambda one: one["watch_kl"])
 
 
+def kept(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The examination whose weights a warm-up keeps: the last one, unless an earlier one found the
+    policy clearly nearer.
+
+    A few dozen prompts tell small differences from chance no better, and the end of a schedule is
+    where it should be best.
+    """
+    best = nearest(history)
+    return history[-1] if history[-1]["watch_kl"] <= CLEARLY * best["watch_kl"] else best
+
+
 class Watch(TrainerCallback):
     """Examines the policy every so many steps; keeps the best point, and stops what leads away.
 
@@ -90,13 +101,8 @@ class Watch(TrainerCallback):
 
     @property
     def best(self) -> dict[str, float]:
-        """The last examination, unless an earlier one found the policy clearly nearer.
-
-        A few dozen prompts tell small differences from chance no better, and the end of a
-        schedule is where it should be best.
-        """
-        last = self.history[-1]
-        return last if last["watch_kl"] <= CLEARLY * self.nearest["watch_kl"] else self.nearest
+        """The examination whose weights are kept."""
+        return kept(self.history)
 
     @property
     def nearest(self) -> dict[str, float]:

@@ -24,22 +24,27 @@ from warmup_distill.errors import NumbersError, RecipeError, RunError, WarmupDis
 from warmup_distill.pipeline import opened, run_stage, stages_of
 from warmup_distill.recipe import Recipe
 from warmup_distill.recipe.reading import load_recipe, override, put, read_values, validate
-from warmup_distill.store.artifacts import read_json, write_json
+from warmup_distill.records import Pair, Prompt
+from warmup_distill.stages.session import Session
+from warmup_distill.store.artifacts import read_json, read_parts
+from warmup_distill.store.claiming import claim
+from warmup_distill.store.fingerprints import meaning
 from warmup_distill.store.locking import locked
 from warmup_distill.store.manifest import Manifest
+from warmup_distill.training.watch import hold_out
 from warmup_distill.tuning.trials import State, Trial, best, bounds, read_trials, write_trials
 from warmup_distill.tuning.writing import tuned_path, write_shown, write_tuned
 
 logger = logging.getLogger(__name__)
 
-BASE, ONES, ASKED = "base", "trials", "recipe.json"
+BASE, ONES, MARKER = "base", "trials", "search.json"
 RANDOM = 8
 """Trials before the sampler begins to learn from them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """When the search ends: after so many trials, or when so many seconds have gone."""
+    """When the search ends: after so many trials, or seconds since the pairs were made."""
 
     trials: int
     seconds: float = math.inf
@@ -60,22 +65,16 @@ def tune(path: Path, overrides: Sequence[str], folder: Path, budget: Budget) -> 
     override(values, overrides)
     target = tuned_path(path)
     with locked(folder), place_of(recipe.cluster) as place:
-        _require_same(recipe, folder)
+        claim(folder, MARKER, {"the search": meaning(recipe)})
         for trials in search(recipe, folder, place, budget):
             write_shown(folder, trials)
             write_tuned(target, values, trials)
-    return target
-
-
-def _require_same(recipe: Recipe, folder: Path) -> None:
-    """A search goes on with its own recipe alone; where and how it is computed may change."""
-    asked = recipe.model_dump(mode="json", exclude={"cluster"})
-    if not (folder / ASKED).exists():
-        write_json(folder / ASKED, asked)
-    elif read_json(folder / ASKED) != asked:
+    if not math.isfinite(best(trials).kl):
         raise RunError(
-            f"{folder} holds a search with another recipe. Name another folder with --output-dir."
+            f"all {len(trials)} trials failed, the last one with: {trials[-1].why} Their run "
+            f"directories are in {folder / ONES}."
         )
+    return target
 
 
 def space(recipe: Recipe) -> dict[str, tuple[float, float]]:
@@ -103,12 +102,11 @@ def search(recipe: Recipe, folder: Path, place: Place, budget: Budget) -> Iterat
     """
     _require_watch(recipe)
     optuna = _optuna()
-    began = time.monotonic()
     with opened(recipe, folder / BASE, place=place) as session:
         for stage in stages_of(recipe)[: stages_of(recipe).index("pairs") + 1]:
             run_stage(session, stage)
-        if not read_json(folder / BASE / "manifest.json")["stages"]["pairs"]["counts"]["pairs"]:
-            raise RunError(f"{folder / BASE} has no pairs: there is nothing to warm up on.")
+        _require_something_to_learn(session)
+    began = time.monotonic()
     trials = read_trials(folder)
     if trials:
         yield trials
@@ -124,6 +122,23 @@ def search(recipe: Recipe, folder: Path, place: Place, budget: Budget) -> Iterat
         yield trials
 
 
+def _require_something_to_learn(session: Session) -> None:
+    """Raise a RunError where no pair, or no prompt that is held out, would be there."""
+    recipe, folder = session.recipe, session.folder
+    prompts = list(read_parts(folder / "prompts", Prompt))
+    held_out = {
+        one.prompt_id for one in hold_out(recipe.warmup.watch, prompts, recipe.rollouts.limit)
+    }
+    pairs = [one for one in read_parts(folder / "pairs", Pair) if one.prompt_id not in held_out]
+    if not pairs:
+        raise RunError(f"{folder} has no pairs to warm up on, so there is nothing to search for.")
+    if not held_out:
+        raise RunError(
+            f"{folder} has too few prompts to hold one out for the watch. Take ten or more, or set "
+            "rollouts.limit below their number."
+        )
+
+
 def _propose(optuna: Any, recipe: Recipe, trials: Sequence[Trial]) -> dict[str, float]:
     """The next settings: first the recipe's own, then what the sampler makes of all before."""
     ends = space(recipe)
@@ -132,7 +147,9 @@ def _propose(optuna: Any, recipe: Recipe, trials: Sequence[Trial]) -> dict[str, 
     over = {name: optuna.distributions.FloatDistribution(*one, log=True)
             for name, one in ends.items()}  # fmt: skip
     sampler = optuna.samplers.TPESampler(
-        seed=recipe.seed * 1_000_003 + len(trials), n_startup_trials=RANDOM, multivariate=True
+        seed=(recipe.seed * 1_000_003 + len(trials)) % 2**32,
+        n_startup_trials=RANDOM,
+        multivariate=True,
     )
     study = optuna.create_study(sampler=sampler)
     for one in trials:

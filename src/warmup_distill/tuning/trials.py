@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from warmup_distill.store.artifacts import read_json, write_json
-from warmup_distill.training.watch import nearest
+from warmup_distill.training.watch import kept
 
 TRIALS = "trials.json"
 FEWEST = 4
@@ -32,13 +32,13 @@ class Trial:
 
     @property
     def kl(self) -> float:
-        """KL(student ‖ teacher) per token at its best examination, nats; infinity if it failed."""
-        return nearest(self.history)["watch_kl"] if self.history else float("inf")
+        """KL(student ‖ teacher) per token of what was kept, nats; infinity if it failed."""
+        return kept(self.history)["watch_kl"] if self.history else float("inf")
 
     @property
     def mismatch(self) -> float:
         """Share of samples that mismatch there; 1 if it failed."""
-        return nearest(self.history)["watch_mismatch"] if self.history else 1.0
+        return kept(self.history)["watch_mismatch"] if self.history else 1.0
 
     def nearest_by(self, step: int) -> float | None:
         """The smallest KL up to a step; None if it did not come so far."""

@@ -42,6 +42,8 @@ def tuned_path(recipe: Path) -> Path:
 def write_tuned(path: Path, values: Mapping[str, Any], trials: Sequence[Trial]) -> None:
     """Write a recipe's values with the best settings, and where these come from."""
     chosen, found = best(trials), dict(values)
+    if not math.isfinite(chosen.kl):
+        return
     for name, value in chosen.settings.items():
         put(found, name, value, name)
     lines = [
