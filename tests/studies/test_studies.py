@@ -156,3 +156,14 @@ def test_a_run_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> None:
     assert "nowhere" in failures["wrong,seed=0"]
     assert ended == [["wrong,seed=0"], ["wrong,seed=0"]]
     assert (folder_of(folder, study.runs[1]) / "prompts").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "runs", "last"),
+    [("ablation", 27, "report"), ("compute", 15, "report"), ("dpo", 48, "warmup"),
+     ("eta", 12, "pairs")],
+)  # fmt: skip
+def test_every_shipped_study_loads(name: str, runs: int, last: str) -> None:
+    study = load_study(Path(__file__).parents[2] / "studies" / f"{name}.yaml")
+    assert len(study.runs) == runs and all(one.stages[-1] == last for one in study.runs)
+    assert all(one.recipe.teacher == "bundled:teacher" for one in study.runs)
