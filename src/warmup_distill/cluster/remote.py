@@ -3,6 +3,7 @@
 A worker is an ordinary process that Ray keeps between parts, and with it the models it has loaded.
 """
 
+import importlib
 import os
 import queue
 import socket
@@ -77,6 +78,11 @@ def stand_in(folder: str) -> None:
     ear()
     if Path(folder).is_dir():
         os.chdir(folder)
+
+
+def wake() -> None:
+    """Import what every part needs, which takes seconds, while the driver has no part yet."""
+    importlib.import_module("warmup_distill.engines.transformers")
 
 
 def compute_part(task: Task[Any, Any], item: Any, folder: str) -> Iterator[Heard | Done | Refused]:

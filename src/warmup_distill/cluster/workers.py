@@ -12,7 +12,7 @@ from typing import Any
 from warmup_distill.cluster.parts import Lost, News, OpenParts
 from warmup_distill.cluster.places import Body, Item, Meter, Result, StepMeter, Task
 from warmup_distill.cluster.ranks import train_on_ranks
-from warmup_distill.cluster.remote import compute_part
+from warmup_distill.cluster.remote import compute_part, wake
 from warmup_distill.cluster.saying import Speaker
 from warmup_distill.cluster.starting import (
     Connection,
@@ -38,6 +38,7 @@ class Workers:
         self.settings = settings
         self._connection: Connection | None = None
         self._speaker = Speaker()
+        self._woken: list[Any] = []  # nobody waits for them; a part says what is wrong
 
     def compute(
         self, task: Task[Item, Result], items: Sequence[Item], meter: Meter
@@ -84,6 +85,8 @@ class Workers:
                 "num_gpus": gpus_per_worker(ray, self.settings),
             }
             _require_room(ray.cluster_resources(), self._resources)
+            waking = ray.remote(max_retries=0)(wake).options(**self._resources)
+            self._woken = [waking.remote() for _ in range(self.settings.num_workers)]
         return self._connection.ray
 
     @contextmanager
