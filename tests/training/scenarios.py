@@ -18,7 +18,7 @@ from warmup_distill.recipe.distillation import DistillSection
 from warmup_distill.training.completions import StudentShare
 from warmup_distill.training.distill import DistillTrainer
 from warmup_distill.training.fit import fit
-from warmup_distill.training.ranks import of_all
+from warmup_distill.training.ranks import gathered
 from warmup_distill.training.warmup import WarmupTrainer
 
 VOCABULARY = Vocabulary(size=VOCABULARY_SIZE, eos_ids=frozenset({1}), pad_id=0)
@@ -97,7 +97,7 @@ def outcome(name: str, folder: Path, processes: int, **more: Any) -> dict[str, A
         "log": [{k: v for k, v in line.items() if k != "epoch"} for line in lines],
         "t": schedule.t if schedule else 0.0,
         "held_out": {k: v for k, v in held_out.items() if k.endswith(("_loss", "_margin"))},
-        "ran": Ran.total(of_all(trainer.ran.state())).state(),
+        "ran": Ran.total(gathered(trainer.ran.state())).state(),
         "weights": trainer.accelerator.get_state_dict(trainer.model),
     }
 

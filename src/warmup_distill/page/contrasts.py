@@ -19,6 +19,16 @@ TOO_MANY = 100
 """Times as many prompts: more than anybody would ask."""
 
 
+Verdict = Literal["better", "worse", "unclear"]
+
+
+def verdict_of(effect: Interval, measure: Measure) -> Verdict:
+    """What the interval of ours minus theirs says of ours."""
+    if not effect.is_clear:
+        return "unclear"
+    return "better" if (effect.low > 0) == measure.higher_is_better else "worse"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
     """What one measure says of two models; values in the measure's unit, shares 0 to 1."""
@@ -52,13 +62,9 @@ class Contrast:
         return f"95% interval {low} to {high}"
 
     @property
-    def verdict(self) -> Literal["better", "worse", "unclear", "unknown"]:
+    def verdict(self) -> Verdict | Literal["unknown"]:
         """What the interval says of ours."""
-        if self.effect is None:
-            return "unknown"
-        if not self.effect.is_clear:
-            return "unclear"
-        return "better" if (self.effect.low > 0) == self.measure.higher_is_better else "worse"
+        return "unknown" if self.effect is None else verdict_of(self.effect, self.measure)
 
     @property
     def to_tell(self) -> str | None:

@@ -8,7 +8,6 @@ from warmup_distill.figures.chart import Caption, Chart
 from warmup_distill.figures.curves import intervals
 from warmup_distill.figures.data import Mark, Measurement
 from warmup_distill.page.measures import Measure
-from warmup_distill.page.table import METRICS
 from warmup_distill.page.words import enumeration
 from warmup_distill.recipe import Recipe
 from warmup_distill.store.fingerprints import readers
@@ -85,7 +84,7 @@ def _compute_chart(
         series,
         caption,
         x_label="compute (floating-point operations)",
-        y_label=f"{measure.heading}, {METRICS.get(metric, metric)}",
+        y_label=f"{measure.heading}, {metric}",
         y_mark=start,
         log_x=True,
     )

@@ -10,14 +10,10 @@ from warmup_distill.planning.measuring import Measured, measure
 from warmup_distill.planning.work import totals
 from warmup_distill.recipe.controls import models_of
 from warmup_distill.stages.session import Session
-from warmup_distill.store.manifest import is_complete
-from warmup_distill.studies.results import entries_of
+from warmup_distill.studies.results import entries_of, is_done
 from warmup_distill.studies.running import folder_of
 from warmup_distill.studies.settings import Run, Study
 from warmup_distill.studies.summary import grouped
-
-SEEDED = ("student",)
-"""Models that are not made by a stage of their own; each seed asks them anew."""
 
 
 def plan_study(study: Study, folder: Path, *, measured: bool) -> tuple[str, list[str]]:
@@ -49,17 +45,12 @@ def plan_study(study: Study, folder: Path, *, measured: bool) -> tuple[str, list
 
 
 def _runs(study: Study, groups: Sequence[Sequence[Run]], folder: Path) -> str:
-    done = sum(_is_done(run, folder_of(folder, run)) for run in study.runs)
+    done = sum(is_done(run, entries_of(folder_of(folder, run))) for run in study.runs)
     seeds = len({run.seed for run in study.runs})
     return (
         f"runs       {count(len(study.runs))}: {_many(len(groups), 'setting')} times "
         f"{_many(seeds, 'seed')}; {count(done)} complete"
     )
-
-
-def _is_done(run: Run, folder: Path) -> bool:
-    entries = entries_of(folder)
-    return all(is_complete(entries, stage) for stage in run.stages)
 
 
 def _stages(study: Study, sessions: dict[str, Session]) -> str:
@@ -101,7 +92,7 @@ def _priced(run: Run, session: Session, each: dict[str, float]) -> Iterator[tupl
     if "evaluate" in run.stages:
         models = models_of(run.recipe.controls)
         for model in models:
-            made = prints["cut"] if model in SEEDED else prints[model]
+            made = prints["cut" if model == "student" else model]
             yield f"evaluate {run.seed} {model} {made}", each.get("evaluate", 0.0) / len(models)
 
 

@@ -1,7 +1,7 @@
 """What the runs of a study say, in two tables: a row for each run, and for each evaluated model."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,11 @@ def entries_of(folder: Path) -> Entries:
         return {}
 
 
+def is_done(run: Run, entries: Entries) -> bool:
+    """Whether every stage that a run is to have is complete."""
+    return all(is_complete(entries, stage) for stage in run.stages)
+
+
 def run_row(run: Run, folder: Path, failed: str | None) -> Row:
     """What a run says of its rollouts and its warm-up, as far as it has come.
 
@@ -58,7 +63,7 @@ def run_row(run: Run, folder: Path, failed: str | None) -> Row:
         failed: what it said, if it ended with a message.
     """
     entries = entries_of(folder)
-    done = not failed and all(is_complete(entries, stage) for stage in run.stages)
+    done = not failed and is_done(run, entries)
     found: Row = {"run": run.name, **run.setting, "seed": run.seed}
     found["state"] = "complete" if done else "failed" if failed else "to do"
     own = (one.get("seconds", 0) for one in entries.values() if "from" not in one)
@@ -71,14 +76,9 @@ def run_row(run: Run, folder: Path, failed: str | None) -> Row:
 
 
 def _mismatches(run: Run, folder: Path, pairs: Mapping[str, Any]) -> Row:
-    survey = survey_rollouts(
-        read_parts(folder / "rollouts", Rollout), run.recipe.rollouts.margin_threshold
-    )
-    replaced = [
-        1 - one.mismatch_index / len(one.completion_ids)
-        for one in read_parts(folder / "rollouts", Rollout)
-        if one.mismatch_index is not None
-    ]
+    replaced: list[float] = []
+    rollouts = _noting_replaced(read_parts(folder / "rollouts", Rollout), replaced)
+    survey = survey_rollouts(rollouts, run.recipe.rollouts.margin_threshold)
     found: Row = {
         "mismatching": 100 * survey.mismatching / survey.samples,
         "median_index": survey.median_index,
@@ -90,6 +90,14 @@ def _mismatches(run: Run, folder: Path, pairs: Mapping[str, Any]) -> Row:
         if changed + same:
             found[f"{before}_to_{after}"] = 100 * changed / (changed + same)
     return found
+
+
+def _noting_replaced(rollouts: Iterable[Rollout], shares: list[float]) -> Iterator[Rollout]:
+    """Pass rollouts on, and keep which share of each the teacher replaced: one pass over them."""
+    for one in rollouts:
+        if one.mismatch_index is not None:
+            shares.append(1 - one.mismatch_index / len(one.completion_ids))
+        yield one
 
 
 def _watched(folder: Path) -> Row:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warmup_distill.page.contrasts import Sums, read_sums
+from warmup_distill.page.contrasts import Sums, Verdict, read_sums, verdict_of
 from warmup_distill.page.findings import AGAINST
 from warmup_distill.page.measures import MEASURES, Measure
-from warmup_distill.page.table import MODELS, TableRow, table_rows
+from warmup_distill.page.table import MODELS, TableRow, metric_words, table_rows
 from warmup_distill.scoring.intervals import Interval, difference, interval
 from warmup_distill.store.manifest import is_complete
 from warmup_distill.studies.results import entries_of
@@ -45,11 +45,9 @@ class Difference:
     effect: Interval
 
     @property
-    def verdict(self) -> str:
-        """What the interval says: `better`, `worse` or `unclear`."""
-        if not self.effect.is_clear:
-            return "unclear"
-        return "better" if (self.effect.low > 0) == self.measure.higher_is_better else "worse"
+    def verdict(self) -> Verdict:
+        """What the interval says."""
+        return verdict_of(self.effect, self.measure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +57,7 @@ class Outcome:
     setting: Setting
     benchmark: str
     metric: str
+    """What its scores are, in words."""
     seeds: Sequence[int]
     standings: Sequence[Standing]
     differences: Sequence[Difference]
@@ -95,7 +94,7 @@ def _outcomes(runs: Sequence[tuple[Run, Path]]) -> Iterator[Outcome]:
         yield Outcome(
             setting=runs[0][0].setting,
             benchmark=benchmark,
-            metric=rows[0][models[0]].metric,
+            metric=metric_words(rows[0][models[0]]),
             seeds=[run.seed for run, _ in runs],
             standings=[
                 _standing(model, [some[model] for some in rows], sums[model]) for model in models

@@ -22,7 +22,7 @@ from warmup_distill.store.stopping import asked, leave_if_asked
 from warmup_distill.training.adapters import with_lora
 from warmup_distill.training.base import GloballyNormalizedTrainer
 from warmup_distill.training.checkpoints import Sealing, newest_whole
-from warmup_distill.training.ranks import any_of, is_first, of_all, processes, wait_for_all
+from warmup_distill.training.ranks import any_of, gathered, is_first, processes, wait_for_all
 from warmup_distill.training.sharding import gather_into, without_weights
 from warmup_distill.training.watch import Watch, Watched
 
@@ -110,7 +110,7 @@ def fit(
         _write_logs(trainer, folder, watch)
     wait_for_all()
     counts = {"rows": len(rows), "steps": trainer.state.global_step, "adapters": adapters}
-    ran = Ran.total(of_all(trainer.ran.state()))
+    ran = Ran.total(gathered(trainer.ran.state()))
     return counts | {"ran": ran.state()} | (watch.counts() if watch else {})
 
 

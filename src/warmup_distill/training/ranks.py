@@ -5,7 +5,7 @@ A training has several processes where a launcher (Ray Train, torchrun) has set 
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -54,15 +54,6 @@ def of_first(make: Callable[[], T]) -> T:
     held = [make() if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(held)
     found: T = held[0]  # type: ignore[assignment]
-    return found
-
-
-def of_all(value: T) -> list[T]:
-    """What each process has, in all of them."""
-    if not _together():
-        return [value]
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, value)
     return found
 
 
